@@ -1,0 +1,1 @@
+//! The frame of every console page: layout, style, script, charts.

@@ -1,0 +1,1 @@
+//! Who asks: API keys, scopes, principals, and slowing down failed attempts.

@@ -1,0 +1,1 @@
+//! Deadlines, retries, bulkheads, single flight.

@@ -1,0 +1,1 @@
+//! The HTTP shape: problem details, idempotency, pagination, limits, OpenAPI.

@@ -1,0 +1,1 @@
+//! Stored projects, API keys, the audit log and idempotency records.

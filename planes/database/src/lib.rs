@@ -1,0 +1,1 @@
+//! Durable truth: one statement API on SQLite and PostgreSQL.

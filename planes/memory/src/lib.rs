@@ -1,0 +1,1 @@
+//! Fast and losable: expiring keys, counters, sets, pub/sub, in process or on Redis/Valkey.

@@ -1,0 +1,1 @@
+//! Short links with click analytics (SD1).

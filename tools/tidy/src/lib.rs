@@ -1,0 +1,1 @@
+//! Proves the layer rules and the papers.
