@@ -17,6 +17,9 @@ use std::{
     time::Duration,
 };
 
+/// What a configuration key holds before it is read: a TOML value.
+pub use toml::Value;
+
 use crate::limits::{ByteSize, format_duration, parse_duration};
 
 /// One documented key.
