@@ -1,0 +1,96 @@
+//! The section `[shortener]` of `mainstay.toml`.
+
+use kernel::{ByteSize, config::ConfigError, config::Origin};
+
+kernel::section! {
+    /// Short links.
+    pub struct ShortenerConfig("shortener") {
+        /// What short URLs start with, as visitors reach the public listener. Empty: `http://` and the public listener's address.
+        public_url: String = "\"\"", "URL";
+        /// Links held in memory by each node for redirects, the unknown ones included.
+        cache_entries: usize = "100000", "links";
+        /// Most bytes that those links may take.
+        cache_bytes: ByteSize = "\"64MiB\"", "bytes";
+        /// How long a node may serve a link without asking the database again. The longest time for which a deleted link
+        /// can still be followed on another node when its invalidation was lost.
+        cache_max_age: std::time::Duration = "\"30s\"", "time";
+        /// The same while the node knows that it receives no invalidations (Redis is away).
+        cache_max_age_degraded: std::time::Duration = "\"2s\"", "time";
+        /// How long a node remembers that a code is unknown.
+        cache_unknown_age: std::time::Duration = "\"2s\"", "time";
+        /// Clicks that each worker of the public listener holds before the aggregator takes them; beyond, they are dropped and counted.
+        click_queue: usize = "16384", "clicks";
+        /// Distinct links and minutes with clicks not yet written; beyond, clicks are dropped and counted.
+        click_pending: usize = "200000", "entries";
+        /// How often clicks are written to the database: about as much as a crash can lose.
+        click_flush_interval: std::time::Duration = "\"1s\"", "time";
+        /// How long clicks by the minute are kept; by hour and day they are kept with the link.
+        minutes_kept: std::time::Duration = "\"3d\"", "time";
+        /// Ids that a node takes from the database at once. A crash wastes at most two blocks.
+        block_size: u32 = "1000", "ids";
+        /// Links that one project may create in a minute; 0 for no limit.
+        creation_limit_per_minute: u64 = "6000", "links";
+        /// Aliases that nobody may choose, without regard to case.
+        reserved_words: Vec<String> = "[\"admin\", \"api\", \"console\", \"docs\", \"health\", \"metrics\", \"openapi\", \"assets\", \"static\", \"login\", \"well-known\"]", "words";
+    }
+}
+
+impl ShortenerConfig {
+    /// Checks what single values cannot say. Returns every mistake.
+    pub fn validate(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        let mut check = |ok: bool, key: &str, detail: &str| {
+            if !ok {
+                let key = format!("shortener.{key}");
+                errors.push(ConfigError { key, origin: Origin::Default, detail: detail.to_owned() });
+            }
+        };
+        let is_url = self.public_url.is_empty()
+            || url::Url::parse(&self.public_url).is_ok_and(|u| {
+                matches!(u.scheme(), "http" | "https")
+                    && u.query().is_none()
+                    && u.fragment().is_none()
+                    && u.path() == "/"
+            });
+        check(
+            is_url,
+            "public_url",
+            "expected an http or https URL with nothing after the host, such as https://go.example.com",
+        );
+        check(self.cache_entries > 0, "cache_entries", "must be at least 1");
+        check((1..=1_000_000).contains(&self.block_size), "block_size", "must be from 1 to 1000000");
+        check(self.click_queue > 0, "click_queue", "must be at least 1");
+        check(self.click_pending > 0, "click_pending", "must be at least 1");
+        check(!self.click_flush_interval.is_zero(), "click_flush_interval", "must be longer than nothing");
+        check(
+            self.minutes_kept >= std::time::Duration::from_hours(2),
+            "minutes_kept",
+            "must be at least 2h, which the console's shortest chart shows",
+        );
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(ShortenerConfig::default().validate(), []);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (change, key) in [
+            ((|c| c.public_url = "go.example.com".to_owned()) as fn(&mut ShortenerConfig), "shortener.public_url"),
+            (|c| c.public_url = "https://example.com/path".to_owned(), "shortener.public_url"),
+            (|c| c.block_size = 0, "shortener.block_size"),
+            (|c| c.cache_entries = 0, "shortener.cache_entries"),
+        ] {
+            let mut config = ShortenerConfig::default();
+            change(&mut config);
+            assert_eq!(config.validate().iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), [key]);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What can go wrong here; knows no HTTP.
+
+use std::time::Duration;
+
+use kernel::Problem;
+
+use crate::model::{AliasError, DestinationError, MAX_POINTS, SeriesError};
+
+kernel::codes! {
+    INVALID_URL = "SHORTENER_INVALID_URL", Unprocessable, "The destination cannot be shortened";
+    ALIAS_INVALID = "SHORTENER_ALIAS_INVALID", Unprocessable, "The alias breaks the rules for aliases";
+    ALIAS_RESERVED = "SHORTENER_ALIAS_RESERVED", Unprocessable, "The alias is a reserved word";
+    ALIAS_TAKEN = "SHORTENER_ALIAS_TAKEN", Conflict, "The alias is taken";
+    EXPIRY_INVALID = "SHORTENER_EXPIRY_INVALID", Unprocessable, "The expiry lies in the past";
+    RANGE_INVALID = "SHORTENER_RANGE_INVALID", Invalid, "The time range cannot be charted";
+    LINK_UNKNOWN = "SHORTENER_LINK_UNKNOWN", NotFound, "There is no such link";
+    LINK_EXPIRED = "SHORTENER_LINK_EXPIRED", Gone, "The link has expired";
+    LINK_CHANGED = "SHORTENER_LINK_CHANGED", PreconditionFailed, "The link was changed meanwhile";
+    RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
+    CODES_EXHAUSTED = "SHORTENER_CODES_EXHAUSTED", Unavailable, "No free code was found";
+}
+
+/// The closed set of failures of the shortener.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The destination breaks a rule.
+    #[error("invalid destination: {0:?}")]
+    InvalidUrl(DestinationError),
+    /// The alias breaks a rule.
+    #[error("invalid alias: {0:?}")]
+    Alias(AliasError),
+    /// Another link has the alias.
+    #[error("alias taken")]
+    AliasTaken,
+    /// The expiry lies in the past.
+    #[error("expiry in the past")]
+    ExpiryInvalid,
+    /// The series is empty or too long.
+    #[error("invalid range: {0:?}")]
+    Range(SeriesError),
+    /// No such link in this project.
+    #[error("unknown link")]
+    LinkUnknown,
+    /// The version asked for is no longer the link's.
+    #[error("link changed")]
+    LinkChanged,
+    /// The project creates more links than it may.
+    #[error("rate limited")]
+    RateLimited {
+        /// The most links that the project may create in a minute.
+        limit_per_minute: u64,
+        /// When the next one may be created.
+        retry_after: Duration,
+    },
+    /// Every id tried had its code taken by an alias, or no ids are left.
+    #[error("codes exhausted")]
+    CodesExhausted,
+    /// A failure below, already in its own words.
+    #[error(transparent)]
+    Below(#[from] Problem),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidUrl(e) => Self::new(&INVALID_URL, e.detail()).field("/url", e.detail()),
+            Error::Alias(AliasError::Malformed) => {
+                let detail = "An alias is 3 to 64 of A-Z, a-z, 0-9, _ and -, with at least one letter or digit.";
+                Self::new(&ALIAS_INVALID, detail).field("/alias", detail)
+            }
+            Error::Alias(AliasError::Reserved) => {
+                let detail = "This installation keeps that word for itself; choose another alias.";
+                Self::new(&ALIAS_RESERVED, detail).field("/alias", detail)
+            }
+            Error::AliasTaken => {
+                let detail = "A link has that alias, or had it before it was deleted; choose another, or leave it out.";
+                Self::new(&ALIAS_TAKEN, detail).field("/alias", detail)
+            }
+            Error::ExpiryInvalid => {
+                let detail = "The expiry must lie in the future; leave it out for a link that does not end.";
+                Self::new(&EXPIRY_INVALID, detail).field("/expires_at", detail)
+            }
+            Error::Range(SeriesError::Empty) => {
+                Self::new(&RANGE_INVALID, "`to` must lie after `from`.").field("to", "must lie after `from`")
+            }
+            Error::Range(SeriesError::TooMany) => {
+                let detail =
+                    format!("The range has more than {MAX_POINTS} points; choose a longer step or a shorter range.");
+                Self::new(&RANGE_INVALID, detail).field("step", "choose a longer one")
+            }
+            Error::LinkUnknown => {
+                Self::new(&LINK_UNKNOWN, "This project has no link with that code; codes mind their case.")
+            }
+            Error::LinkChanged => Self::new(
+                &LINK_CHANGED,
+                "The link is no longer at the version in If-Match; read it again and decide anew.",
+            ),
+            Error::RateLimited { limit_per_minute, retry_after } => Self::new(
+                &RATE_LIMITED,
+                format!("This project may create {limit_per_minute} links a minute; wait as long as Retry-After says."),
+            )
+            .retry_after(retry_after),
+            Error::CodesExhausted => {
+                Self::new(&CODES_EXHAUSTED, "No free code was found; try again, and tell the operator if it stays so.")
+            }
+            Error::Below(problem) => problem,
+        }
+    }
+}
