@@ -1,1 +1,25 @@
-//! The HTTP shape: problem details, idempotency, pagination, limits, OpenAPI.
+//! The one HTTP shape that every room of Mainstay speaks.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`problem`] | [`Reject`]: RFC 9457 problem details; the one table from [`kernel::Kind`] to status |
+//! | [`extract`] | [`Json`], [`Query`], [`Path`], [`Form`]: extractors that refuse with a problem that names the field |
+//! | [`page`] | [`PageQuery`], [`Page`]: cursor pagination |
+//! | [`context`] | [`RequestContext`], [`Deadline`]: what is known of the request under way |
+//! | [`trace`] | W3C Trace Context |
+//! | [`error`] | the codes of this crate |
+
+pub mod context;
+pub mod error;
+pub mod extract;
+pub mod page;
+pub mod problem;
+pub mod trace;
+
+pub use context::{Deadline, RequestContext};
+pub use extract::{Form, Json, Path, Query};
+pub use page::{Page, PageQuery};
+pub use problem::{PROBLEM_JSON, Reject, status};
+
+/// What a handler returns.
+pub type Result<T, E = Reject> = std::result::Result<T, E>;
