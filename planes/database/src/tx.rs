@@ -1,0 +1,78 @@
+//! What a transaction body works with.
+
+use crate::{Error, Result, Row, Value, postgres, sql, sqlite, value};
+
+/// An open transaction, lent to its body.
+///
+/// A statement that fails ends the transaction on both engines alike: what follows fails with the same error, and the
+/// transaction is rolled back even when the body returns `Ok`. Use `ON CONFLICT DO NOTHING` where a conflict is expected.
+#[derive(Debug)]
+pub struct Tx<'a> {
+    on: On<'a>,
+    pub(crate) changes: Vec<(&'static str, i64)>,
+    pub(crate) failed: Option<Error>,
+}
+
+#[derive(Debug)]
+pub(crate) enum On<'a> {
+    Sqlite(&'a mut sqlite::Conn),
+    Postgres(&'a mut postgres::Session),
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(on: On<'a>) -> Self {
+        Self { on, changes: Vec::new(), failed: None }
+    }
+
+    fn usable(&self, sql: &str, params: &[Value]) -> Result<()> {
+        match &self.failed {
+            Some(e) => Err(e.clone()),
+            None => sql::check(sql).and_then(|()| value::check(params)),
+        }
+    }
+
+    fn note<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|e| {
+            self.failed.get_or_insert_with(|| e.clone());
+        })
+    }
+
+    /// Runs a statement; gives how many rows it changed.
+    pub async fn exec(&mut self, sql: &'static str, params: Vec<Value>) -> Result<u64> {
+        let result = match self.usable(sql, &params) {
+            Ok(()) => match &mut self.on {
+                On::Sqlite(conn) => conn.exec(sql, &params),
+                On::Postgres(session) => session.exec(sql, &params).await,
+            },
+            Err(e) => Err(e),
+        };
+        self.note(result)
+    }
+
+    /// Runs a statement with `RETURNING`; gives its rows.
+    pub async fn exec_returning(&mut self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>> {
+        let result = match self.usable(sql, &params) {
+            Ok(()) => match &mut self.on {
+                On::Sqlite(conn) => conn.query(sql, &params),
+                On::Postgres(session) => session.query(sql, &params).await,
+            },
+            Err(e) => Err(e),
+        };
+        self.note(result)
+    }
+
+    /// Reads rows; sees what this transaction wrote. At most [`crate::MAX_RESULT_BYTES`].
+    pub async fn query(&mut self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>> {
+        self.exec_returning(sql, params).await
+    }
+
+    /// Reads the first row, if there is one.
+    pub async fn get(&mut self, sql: &'static str, params: Vec<Value>) -> Result<Option<Row>> {
+        Ok(self.exec_returning(sql, params).await?.into_iter().next())
+    }
+
+    /// Wakes the watchers of `topic` with `key` once this transaction has committed, and only then.
+    pub fn notify(&mut self, topic: &'static str, key: i64) {
+        self.changes.push((topic, key));
+    }
+}

@@ -1,0 +1,4 @@
+//! The database plane, against its contract.
+
+mod contract;
+mod support;
