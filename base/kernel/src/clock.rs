@@ -64,7 +64,8 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(t) => write!(f, "{t}"),
+            // Keeps the asked precision: `{at:.3}` always shows milliseconds.
+            Ok(t) => t.fmt(f),
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
