@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests")]
 
 mod extract;
+mod idempotency;
 mod trace;
 
 use axum::{Router, body::Body};
