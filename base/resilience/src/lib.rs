@@ -1,1 +1,20 @@
-//! Deadlines, retries, bulkheads, single flight.
+//! What keeps one slow or failing part from taking the rest with it.
+//!
+//! | what | protects against |
+//! |---|---|
+//! | [`Deadline`] | work that nobody waits for any more |
+//! | [`Retry`], [`RetryBudget`] | failures that pass; and retries that make an outage worse |
+//! | [`Bulkhead`] | one slow part holding every worker |
+//! | [`SingleFlight`] | a hundred requests loading the same thing at once |
+//!
+//! Time and randomness come from the kernel's `Clock` and `Rng`, so every one of these runs in simulated time.
+
+mod bulkhead;
+mod deadline;
+mod flight;
+mod retry;
+
+pub use bulkhead::{Bulkhead, BulkheadStats, Permit, Refused};
+pub use deadline::{Deadline, DeadlinePassed};
+pub use flight::{FlightLimits, FlightLost, SingleFlight};
+pub use retry::{Attempts, Decision, GaveUp, Retry, RetryBudget, RetryFailed, Safe, Verdict};
