@@ -222,7 +222,7 @@ impl Db {
     ///
     /// [`Error::Migration`] when an applied step was changed, or the database is newer than the binary; then nothing is done.
     pub async fn migrate(&self, system: &'static str, migrations: &'static [Migration]) -> Result<()> {
-        let migrated = self.counted(migrate::migrate(&self.0.on, system, migrations).await);
+        let migrated = self.counted(migrate::migrate(self, system, migrations).await);
         if migrated.is_ok() {
             self.0.migrations.lock().unwrap_or_else(PoisonError::into_inner).insert(system, migrations);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Engine, Error, Result, db::On, params, postgres, sql, sqlite::Conn};
+use crate::{Db, Error, Result, Tx, params};
 
 /// One step of a system's schema. Once released, its text never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,14 +90,14 @@ pub(crate) fn applied_map(rows: &[crate::Row]) -> Result<BTreeMap<u32, String>> 
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-/// Applies what is missing.
-pub(crate) async fn migrate(on: &On, system: &'static str, migrations: &'static [Migration]) -> Result<()> {
+/// One node at a time; released at the end of its transaction, so it holds behind PgBouncer too.
+const LOCK: &str = "/*pg SELECT pg_advisory_xact_lock(5570193308342063) */";
+
+/// Applies what is missing, each step in a transaction of its own.
+pub(crate) async fn migrate(db: &Db, system: &'static str, migrations: &'static [Migration]) -> Result<()> {
     loop {
-        let applied_one = match on {
-            On::Sqlite(db) => db.own(move |conn| step_sqlite(conn, system, migrations)).await?,
-            On::Postgres(db) => postgres::migrate_step(db, system, migrations).await?,
-        };
-        match applied_one {
+        let applied = db.tx(async move |tx| step(tx, system, migrations).await).await?;
+        match applied {
             Some(step) => tracing::info!(system, version = step.version, name = step.name, "migration applied"),
             None => return Ok(()),
         }
@@ -105,16 +105,17 @@ pub(crate) async fn migrate(on: &On, system: &'static str, migrations: &'static 
 }
 
 /// Applies the first step that is missing; `None` when there is none.
-fn step_sqlite(
-    conn: &mut Conn,
+async fn step(
+    tx: &mut Tx<'_>,
     system: &'static str,
     migrations: &'static [Migration],
 ) -> Result<Option<&'static Migration>> {
-    conn.exec(TABLE, &[])?;
-    let applied = applied_map(&conn.query(APPLIED, &params![system])?)?;
+    tx.batch(LOCK).await?;
+    tx.batch(TABLE).await?;
+    let applied = applied_map(&tx.query(APPLIED, params![system]).await?)?;
     let Some(step) = missing(system, migrations, &applied)?.first().copied() else { return Ok(None) };
-    conn.batch(sql::live(step.sql, Engine::Sqlite)).map_err(|e| failed(system, step, &e))?;
-    conn.exec(RECORD, &params![system, step.version, step.checksum()])?;
+    tx.batch(step.sql).await.map_err(|e| failed(system, step, &e))?;
+    tx.exec(RECORD, params![system, step.version, step.checksum()]).await?;
     Ok(Some(step))
 }
 

@@ -58,6 +58,11 @@ impl Collected {
         Self { rows: Vec::new(), left_bytes: crate::MAX_RESULT_BYTES }
     }
 
+    /// For what is committed already when its rows come.
+    pub(crate) fn unbounded() -> Self {
+        Self { rows: Vec::new(), left_bytes: usize::MAX }
+    }
+
     /// Adds a row while there is room.
     pub(crate) fn push(&mut self, values: Vec<Value>) -> Result<()> {
         let size = size_of::<Row>() + values.iter().map(Value::size_bytes).sum::<usize>();

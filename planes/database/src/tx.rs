@@ -1,6 +1,6 @@
 //! What a transaction body works with.
 
-use crate::{Error, Result, Row, Value, postgres, sql, sqlite, value};
+use crate::{Engine, Error, Result, Row, Value, postgres, sql, sqlite, value};
 
 /// An open transaction, lent to its body.
 ///
@@ -69,6 +69,16 @@ impl<'a> Tx<'a> {
     /// Reads the first row, if there is one.
     pub async fn get(&mut self, sql: &'static str, params: Vec<Value>) -> Result<Option<Row>> {
         Ok(self.exec_returning(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs several statements, for migrations: without a bound on their time.
+    pub(crate) async fn batch(&mut self, sql: &'static str) -> Result<()> {
+        let result = match (&self.failed, &mut self.on) {
+            (Some(e), _) => Err(e.clone()),
+            (None, On::Sqlite(conn)) => conn.batch(sql::live(sql, Engine::Sqlite)),
+            (None, On::Postgres(session)) => session.batch(sql).await,
+        };
+        self.note(result)
     }
 
     /// Wakes the watchers of `topic` with `key` once this transaction has committed, and only then.

@@ -38,15 +38,15 @@ pub(crate) trait Job: Send {
 
 /// A transaction body.
 pub(crate) struct Body<T, E, F> {
-    body: F,
+    run: F,
     out: Option<Result<T, E>>,
     changes: Vec<(&'static str, i64)>,
     reply: oneshot::Sender<Result<T, E>>,
 }
 
 impl<T, E, F> Body<T, E, F> {
-    pub(crate) fn new(body: F, reply: oneshot::Sender<Result<T, E>>) -> Self {
-        Self { body, out: None, changes: Vec::new(), reply }
+    pub(crate) fn new(run: F, reply: oneshot::Sender<Result<T, E>>) -> Self {
+        Self { run, out: None, changes: Vec::new(), reply }
     }
 }
 
@@ -68,7 +68,7 @@ where
         let mut tx = Tx::new(On::Sqlite(conn));
         // Every operation of `tx` is ready at once, so a body that awaits nothing else is done in one poll.
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = pin!((self.body)(&mut tx));
+            let future = pin!((self.run)(&mut tx));
             future.poll(&mut Context::from_waker(Waker::noop()))
         }));
         let out = match (polled, tx.failed.take()) {
