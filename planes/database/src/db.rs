@@ -65,7 +65,7 @@ impl Db {
     /// ([`Error::InUse`]). `tasks` closes it on shutdown, after everything that uses it.
     pub fn open_sqlite(path: &Path, options: SqliteOptions, clock: Clock, tasks: &Tasks) -> Result<Self> {
         let topics = Arc::new(Topics::default());
-        let sqlite = Arc::new(Sqlite::open(path, options, &clock, &topics)?);
+        let sqlite = Arc::new(Sqlite::open(path, options, clock, &topics)?);
         Ok(Self::new(On::Sqlite(sqlite), topics, tasks))
     }
 

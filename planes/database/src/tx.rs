@@ -33,7 +33,13 @@ impl<'a> Tx<'a> {
 
     fn note<T>(&mut self, result: Result<T>) -> Result<T> {
         result.inspect_err(|e| {
-            self.failed.get_or_insert_with(|| e.clone());
+            if self.failed.is_none() {
+                match &self.on {
+                    On::Sqlite(conn) => conn.counters.error(e),
+                    On::Postgres(session) => session.counters().error(e),
+                }
+                self.failed = Some(e.clone());
+            }
         })
     }
 

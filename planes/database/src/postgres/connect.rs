@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use tokio_postgres::{Config, NoTls, config::{Host, SslMode}};
+use tokio_postgres::{
+    Config, NoTls,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{Error, PostgresOptions, Result};
@@ -26,7 +29,8 @@ impl Target {
     pub(super) fn new(options: &PostgresOptions) -> Result<Self> {
         let url = options.url.expose();
         // The client library knows only `require`; here every TLS connection is verified in full.
-        let url_known = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+        let url_known =
+            url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
         // Not with the URL: it holds the password.
         let mut config: Config =
             url_known.parse().map_err(|_| Error::Other("database.url is not a PostgreSQL URL".to_owned()))?;

@@ -104,7 +104,14 @@ fn hear(topics: &Topics, own_node: &str, payload: &str) {
 }
 
 /// Sends what transactions of this node have to tell, outside of them.
-pub(super) async fn send_loop(outbox: Arc<Outbox>, workers: Arc<Workers>, node: String, clock: Clock, rng: Rng, stop: Shutdown) {
+pub(super) async fn send_loop(
+    outbox: Arc<Outbox>,
+    workers: Arc<Workers>,
+    node: String,
+    clock: Clock,
+    rng: Rng,
+    stop: Shutdown,
+) {
     let mut attempt = 0;
     loop {
         let is_last = stop.or(outbox.filled.notified()).await.is_none();
@@ -164,7 +171,7 @@ impl Listener {
         let mut attempt = 0;
         loop {
             let mut was_listening = false;
-            let Some(ended) = self.stop.or(self.listen(&mut was_listening)).await else { return };
+            let Some(ended) = self.stop.or(Box::pin(self.listen(&mut was_listening))).await else { return };
             self.tried.send_replace(true);
             if was_listening {
                 self.counters.listen_lost.fetch_add(1, Ordering::Relaxed);
@@ -256,13 +263,13 @@ mod tests {
         assert_eq!(heard, [Change::Key(-1), Change::Key(3), Change::Resync]);
 
         let outbox = Outbox::default();
-        for key in 0..=KEYS_PER_PAYLOAD as i64 {
+        for key in 0..=i64::try_from(KEYS_PER_PAYLOAD).unwrap() {
             outbox.put(&[("many", i64::MIN + key), ("few", 1)]);
         }
         let taken = outbox.take();
         assert_eq!(taken["many"], None, "too many keys become a resync");
         assert_eq!(taken["few"], Some([1].into()), "the same key is told once");
-        let most: BTreeSet<i64> = (0..KEYS_PER_PAYLOAD as i64).map(|k| i64::MIN + k).collect();
+        let most: BTreeSet<i64> = (0..i64::try_from(KEYS_PER_PAYLOAD).unwrap()).map(|k| i64::MIN + k).collect();
         assert!(payload("0123456789abcdef", &"t".repeat(60), Some(&most)).len() < 8000);
     }
 }

@@ -13,10 +13,7 @@ mod worker;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{
-        Arc,
-        atomic::Ordering,
-    },
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
 };
@@ -102,7 +99,7 @@ impl Postgres {
         let restart = OnPanic::Restart(Backoff::STANDARD);
         tasks.supervise("database listen", restart, move |_| {
             let listener = listener.clone();
-            async move { listener.run().await }
+            async move { Box::pin(listener.run()).await }
         });
         let (poll_topics, poll_clock, interval) = (topics.clone(), clock.clone(), this.options.resync_interval);
         let poll_stop = stop.clone();
@@ -219,7 +216,11 @@ impl Local {
         self.clock.sleep(RERUN.delay(attempt, &self.rng)).await;
     }
 
-    async fn transact<T, E, F>(self: &Arc<Self>, body: &F, is_serializable: bool) -> (Result<T, E>, Vec<(&'static str, i64)>)
+    async fn transact<T, E, F>(
+        self: &Arc<Self>,
+        body: &F,
+        is_serializable: bool,
+    ) -> (Result<T, E>, Vec<(&'static str, i64)>)
     where
         E: From<Error>,
         F: AsyncFn(&mut Tx<'_>) -> Result<T, E>,
@@ -243,9 +244,13 @@ impl Local {
         F: AsyncFn(&mut Tx<'_>) -> Result<T, E>,
     {
         let failed = |e: Error| Attempt::Done(Err(E::from(e)), Vec::new());
+        let counted = |e: Error| {
+            self.counters.error(&e);
+            failed(e)
+        };
         let mut session = match Session::open(self, is_serializable).await {
             Ok(session) => session,
-            Err(e) => return failed(e),
+            Err(e) => return counted(e),
         };
         let activity = session.activity();
         let mut tx = Tx::new(On::Postgres(&mut session));
@@ -256,11 +261,11 @@ impl Local {
             // Whatever the connection is in the middle of, it is not worth finding out.
             Ended::Returned(_) | Ended::Pending => {
                 session.discard();
-                return failed(Error::BodyPending);
+                return counted(Error::BodyPending);
             }
             Ended::Panicked(message) => {
                 session.discard();
-                return failed(Error::Panicked(message));
+                return counted(Error::Panicked(message));
             }
         };
         match (returned, doomed) {
@@ -279,9 +284,9 @@ impl Local {
             (Ok(value), None) => match session.commit().await {
                 Committed::Yes => Attempt::Done(Ok(value), changes),
                 Committed::No(Error::Retry) => Attempt::Conflict,
-                Committed::No(e) => failed(e),
+                Committed::No(e) => counted(e),
                 // DB-6: it may have happened, so it does not run again.
-                Committed::Unknown => failed(Error::Unknown),
+                Committed::Unknown => counted(Error::Unknown),
             },
         }
     }

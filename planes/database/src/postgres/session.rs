@@ -17,7 +17,7 @@ use super::{
     types::{decode, error, is_refusal, is_stale, types},
     worker::Local,
 };
-use crate::{Engine, Error, Result, Row, Value, row::Collected, sql};
+use crate::{Engine, Error, Result, Row, Value, row::Collected, sql, stats::Counters};
 
 /// Statements that each connection keeps prepared (a statement counts once per combination of parameter types).
 const STATEMENT_CACHE: usize = 1024;
@@ -127,6 +127,10 @@ impl Session {
             state: State::Clean,
             is_serializable,
         })
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.local.counters
     }
 
     pub(super) fn activity(&self) -> Arc<Activity> {

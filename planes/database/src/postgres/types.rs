@@ -77,7 +77,7 @@ pub(super) fn decode(row: &PgRow) -> Result<Vec<Value>> {
 /// What an error means when it came before COMMIT was sent.
 pub(super) fn error(e: &tokio_postgres::Error) -> Error {
     let Some(db) = e.as_db_error() else {
-        let is_lost = e.is_closed() || e.source().is_some_and(|s| s.is::<std::io::Error>());
+        let is_lost = e.is_closed() || e.source().is_some_and(<dyn StdError>::is::<std::io::Error>);
         let text = e.source().map_or_else(|| e.to_string(), |source| format!("{e}: {source}"));
         return if is_lost { Error::Conn(text) } else { Error::Other(text) };
     };
@@ -86,14 +86,17 @@ pub(super) fn error(e: &tokio_postgres::Error) -> Error {
         &SqlState::UNIQUE_VIOLATION => Error::Unique,
         &SqlState::FOREIGN_KEY_VIOLATION | &SqlState::RESTRICT_VIOLATION => Error::ForeignKey,
         &SqlState::CHECK_VIOLATION | &SqlState::NOT_NULL_VIOLATION => Error::Check,
-        &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => Error::Retry,
-        // Prepared before the schema changed, or on another server behind a proxy: the next run prepares again.
-        &SqlState::INVALID_SQL_STATEMENT_NAME => Error::Retry,
+        // The last: prepared on another server behind a proxy; the next run prepares again.
+        &SqlState::T_R_SERIALIZATION_FAILURE
+        | &SqlState::T_R_DEADLOCK_DETECTED
+        | &SqlState::INVALID_SQL_STATEMENT_NAME => Error::Retry,
         &SqlState::FEATURE_NOT_SUPPORTED if db.message().contains("cached plan") => Error::Retry,
         &SqlState::DISK_FULL => Error::DiskFull,
         &SqlState::LOCK_NOT_AVAILABLE => Error::Busy,
         &SqlState::QUERY_CANCELED => Error::Timeout,
         &SqlState::TOO_MANY_CONNECTIONS => Error::Overloaded,
+        // A mistake in the statement, such as a parameter too few: nothing was lost.
+        &SqlState::PROTOCOL_VIOLATION => Error::Other(text()),
         code if code.code().starts_with("08") || code.code().starts_with("57P") => Error::Conn(text()),
         _ if is_fatal(db) => Error::Conn(text()),
         _ => Error::Other(text()),
@@ -102,9 +105,8 @@ pub(super) fn error(e: &tokio_postgres::Error) -> Error {
 
 /// Whether the statement is to be prepared again before another run.
 pub(super) fn is_stale(e: &tokio_postgres::Error) -> bool {
-    e.code().is_some_and(|code| {
-        *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED
-    })
+    e.code()
+        .is_some_and(|code| *code == SqlState::INVALID_SQL_STATEMENT_NAME || *code == SqlState::FEATURE_NOT_SUPPORTED)
 }
 
 /// Whether the server answered with a refusal, so that its outcome is known.

@@ -44,7 +44,7 @@ struct Worker {
 
 /// All workers, with the bound on what they have in hand.
 pub(super) struct Workers {
-    workers: Mutex<Vec<Arc<Worker>>>,
+    list: Mutex<Vec<Arc<Worker>>>,
     permits: Arc<Semaphore>,
     options: PostgresOptions,
     clock: Clock,
@@ -90,7 +90,7 @@ impl Workers {
             Worker::start(local, capacity).map(Arc::new)
         });
         Ok(Self {
-            workers: Mutex::new(workers.collect::<Result<_>>()?),
+            list: Mutex::new(workers.collect::<Result<_>>()?),
             permits: Arc::new(Semaphore::new(capacity)),
             options: options.clone(),
             clock: clock.clone(),
@@ -125,7 +125,7 @@ impl Workers {
         F: FnOnce(Arc<Local>) -> Fut + Send + 'static,
         Fut: Future<Output = T> + 'static,
     {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let worker = workers.iter().min_by_key(|w| w.load.load(Ordering::Relaxed)).ok_or(Error::Closed)?;
         worker.load.fetch_add(1, Ordering::Relaxed);
         self.counters.queue_length.fetch_add(1, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Workers {
     }
 
     pub(super) fn pool_in_use(&self) -> u64 {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use = workers.iter().map(|w| {
             let status = w.pool.status();
             status.size.saturating_sub(status.available)
@@ -159,7 +159,7 @@ impl Workers {
     /// Takes no more tasks and waits for those in hand.
     pub(super) async fn close(&self) {
         self.permits.close();
-        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let workers = std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner));
         let ended: Vec<_> = workers.iter().map(|w| w.ended.clone()).collect();
         drop(workers);
         for mut ended in ended {

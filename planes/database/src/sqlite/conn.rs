@@ -13,7 +13,7 @@ use std::{
 use kernel::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, config::DbConfig, ffi, types::ValueRef};
 
-use crate::{Engine, Error, Result, Row, Value, config::Durability, config::SqliteOptions, row::Collected, sql};
+use crate::{Durability, Engine, Error, Result, Row, SqliteOptions, Value, row::Collected, sql, stats::Counters};
 
 /// SQLite instructions between two looks at the limits.
 const INSTRUCTIONS_PER_LOOK: i32 = 2_000;
@@ -37,6 +37,7 @@ pub(crate) struct Conn {
     limits: Arc<Limits>,
     clock: Clock,
     statement_timeout: Duration,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl fmt::Debug for Conn {
@@ -55,9 +56,14 @@ pub(crate) enum Stopped {
 
 impl Conn {
     /// Opens the file for writing, and makes it where it does not exist.
-    pub(crate) fn open_writer(path: &Path, options: &SqliteOptions, clock: &Clock) -> Result<Self> {
+    pub(crate) fn open_writer(
+        path: &Path,
+        options: &SqliteOptions,
+        clock: &Clock,
+        counters: &Arc<Counters>,
+    ) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let this = Self::open(path, flags, options, clock)?;
+        let this = Self::open(path, flags, options, clock, counters)?;
         let mode: String =
             this.inner.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(|e| error(&e))?;
         if !mode.eq_ignore_ascii_case("wal") {
@@ -76,14 +82,25 @@ impl Conn {
     }
 
     /// Opens a connection that cannot write.
-    pub(crate) fn open_reader(path: &Path, options: &SqliteOptions, clock: &Clock) -> Result<Self> {
+    pub(crate) fn open_reader(
+        path: &Path,
+        options: &SqliteOptions,
+        clock: &Clock,
+        counters: &Arc<Counters>,
+    ) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let this = Self::open(path, flags, options, clock)?;
+        let this = Self::open(path, flags, options, clock, counters)?;
         this.inner.pragma_update(None, "query_only", true).map_err(|e| error(&e))?;
         Ok(this)
     }
 
-    fn open(path: &Path, flags: OpenFlags, options: &SqliteOptions, clock: &Clock) -> Result<Self> {
+    fn open(
+        path: &Path,
+        flags: OpenFlags,
+        options: &SqliteOptions,
+        clock: &Clock,
+        counters: &Arc<Counters>,
+    ) -> Result<Self> {
         let mut inner = Connection::open_with_flags(path, flags).map_err(|e| error(&e))?;
         let limits = Arc::new(Limits {
             looks_left: AtomicU32::new(NO_LIMIT),
@@ -104,7 +121,8 @@ impl Conn {
             inner.progress_handler(INSTRUCTIONS_PER_LOOK, Some(move || look.should_stop(&clock)))
         };
         prepare(&mut inner).map_err(|e| error(&e))?;
-        Ok(Self { inner, limits, clock: clock.clone(), statement_timeout: options.statement_timeout })
+        let (clock, counters) = (clock.clone(), counters.clone());
+        Ok(Self { inner, limits, clock, statement_timeout: options.statement_timeout, counters })
     }
 
     /// The connection itself, for what has no statement form.

@@ -65,6 +65,11 @@ where
     }
 
     fn run(&mut self, conn: &mut Conn) -> Ran {
+        let counters = conn.counters.clone();
+        let counted = |e: Error| {
+            counters.error(&e);
+            E::from(e)
+        };
         let mut tx = Tx::new(On::Sqlite(conn));
         // Every operation of `tx` is ready at once, so a body that awaits nothing else is done in one poll.
         let polled = catch_unwind(AssertUnwindSafe(|| {
@@ -74,8 +79,8 @@ where
         let out = match (polled, tx.failed.take()) {
             (Ok(Poll::Ready(Ok(_))), Some(failed)) => Err(E::from(failed)),
             (Ok(Poll::Ready(out)), _) => out,
-            (Ok(Poll::Pending), _) => Err(E::from(Error::BodyPending)),
-            (Err(panic), _) => Err(E::from(Error::Panicked(panic_message(panic.as_ref())))),
+            (Ok(Poll::Pending), _) => Err(counted(Error::BodyPending)),
+            (Err(panic), _) => Err(counted(Error::Panicked(panic_message(panic.as_ref())))),
         };
         let ran = if out.is_ok() { Ran::Keep } else { Ran::Undo };
         // Nobody is woken for what was rolled back.

@@ -41,15 +41,15 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn open(path: &Path, options: SqliteOptions, clock: &Clock, topics: &Arc<Topics>) -> Result<Self> {
+    pub(crate) fn open(path: &Path, options: SqliteOptions, clock: Clock, topics: &Arc<Topics>) -> Result<Self> {
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         let lock = Arc::new(DataLock::acquire_file(folder, &beside(path, ".lock"))?);
-        let conn = Conn::open_writer(path, &options, clock)?;
         let counters = Arc::new(Counters::default());
-        let readers = Readers::open(path, &options, clock, &counters)?;
+        let conn = Conn::open_writer(path, &options, &clock, &counters)?;
+        let readers = Readers::open(path, &options, &clock, &counters)?;
         let (sender, queue) = mpsc::channel(options.queue_capacity.max(1));
         let (ended_tx, ended) = watch::channel(false);
         let writer = Writer {
@@ -75,7 +75,7 @@ impl Sqlite {
         Ok(Self {
             path: path.to_path_buf(),
             options,
-            clock: clock.clone(),
+            clock,
             queue: RwLock::new(Some(sender)),
             ended,
             readers,
@@ -100,7 +100,7 @@ impl Sqlite {
 
     /// A connection of its own that reads, for a snapshot that lasts.
     pub(crate) fn open_reader(&self) -> Result<Conn> {
-        Conn::open_reader(&self.path, &self.options, &self.clock)
+        Conn::open_reader(&self.path, &self.options, &self.clock, &self.counters)
     }
 
     /// Puts a job into the queue, waiting for a place within the bound.

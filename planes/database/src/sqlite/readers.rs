@@ -45,7 +45,7 @@ impl Drop for Lent {
 impl Readers {
     pub(super) fn open(path: &Path, options: &SqliteOptions, clock: &Clock, counters: &Arc<Counters>) -> Result<Self> {
         let count = options.read_connection_count.max(1);
-        let idle = (0..count).map(|_| Conn::open_reader(path, options, clock)).collect::<Result<Vec<_>>>()?;
+        let idle = (0..count).map(|_| Conn::open_reader(path, options, clock, counters)).collect::<Result<Vec<_>>>()?;
         Ok(Self(Arc::new(Shared {
             idle: Mutex::new(idle),
             permits: Arc::new(Semaphore::new(count)),

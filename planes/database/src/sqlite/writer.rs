@@ -158,7 +158,9 @@ impl Writer {
                     self.lost.get_or_insert_with(|| format!("an earlier COMMIT failed: {e}; restart to recover"));
                 }
                 for job in ran {
-                    job.answer(Err(if certain { e.clone() } else { Error::Unknown }));
+                    let told = if certain { e.clone() } else { Error::Unknown };
+                    self.counters.error(&told);
+                    job.answer(Err(told));
                 }
             }
         }

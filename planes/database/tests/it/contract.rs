@@ -352,3 +352,5 @@ macro_rules! contract_suite {
 }
 
 contract_suite!(sqlite);
+contract_suite!(postgres);
+contract_suite!(postgres_unprepared);

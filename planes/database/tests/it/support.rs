@@ -1,13 +1,16 @@
 //! What the tests stand on.
 
-use database::{Db, Migration, SqliteOptions};
-use kernel::{Clock, Lifecycle, Rng, Stage};
+use database::{Db, Migration, PostgresOptions, SqliteOptions};
+use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
 
 /// A database that lives as long as this.
 pub(crate) struct Fixture {
     pub(crate) db: Db,
     pub(crate) lifecycle: Lifecycle,
+    /// Where the file is, or a folder to use.
     pub(crate) folder: tempfile::TempDir,
+    /// Where PostgreSQL is.
+    pub(crate) url: String,
 }
 
 /// A small schema.
@@ -38,9 +41,42 @@ pub(crate) async fn sqlite_with(options: SqliteOptions) -> Fixture {
     let db = Db::open_sqlite(&folder.path().join("test.db"), options, Clock::system(), &lifecycle.tasks(Stage::Planes))
         .unwrap();
     db.migrate("test", MIGRATIONS).await.unwrap();
-    Fixture { db, lifecycle, folder }
+    Fixture { db, lifecycle, folder, url: String::new() }
 }
 
 pub(crate) async fn sqlite() -> Fixture {
     sqlite_with(SqliteOptions::default()).await
+}
+
+/// The options that tests use: a resync that is far away, so that it cannot hide a lost wake-up.
+pub(crate) fn postgres_options(url: &str) -> PostgresOptions {
+    PostgresOptions {
+        url: Secret::new(url),
+        pool_size: 8,
+        resync_interval: std::time::Duration::from_hours(1),
+        ..PostgresOptions::default()
+    }
+}
+
+pub(crate) async fn connect(options: PostgresOptions, lifecycle: &Lifecycle) -> Db {
+    Db::connect_postgres(options, Clock::system(), Rng::system(), &lifecycle.tasks(Stage::Planes)).await.unwrap()
+}
+
+pub(crate) async fn postgres_with(change: impl FnOnce(&mut PostgresOptions)) -> Fixture {
+    let url = testkit::shared_postgres().fresh_database();
+    let mut options = postgres_options(&url);
+    change(&mut options);
+    let lifecycle = lifecycle();
+    let db = connect(options, &lifecycle).await;
+    db.migrate("test", MIGRATIONS).await.unwrap();
+    Fixture { db, lifecycle, folder: tempfile::tempdir().unwrap(), url }
+}
+
+pub(crate) async fn postgres() -> Fixture {
+    postgres_with(|_| {}).await
+}
+
+/// As behind an old PgBouncer.
+pub(crate) async fn postgres_unprepared() -> Fixture {
+    postgres_with(|options| options.prepared_statements = false).await
 }
