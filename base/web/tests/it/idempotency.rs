@@ -23,8 +23,8 @@ use web::{
 
 use crate::{Answer, request, send};
 
-const TTL: Duration = Duration::from_secs(3_600);
-const LEASE: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_hours(1);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// A house with one POST route; what the handler does stands in the body: `STATUS`, `panic` or `large`.
 struct House {

@@ -1,8 +1,11 @@
 //! What the crate promises, seen from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests")]
 
+mod conditional;
 mod extract;
 mod idempotency;
+mod page;
+mod stack;
 mod trace;
 
 use axum::{Router, body::Body};
