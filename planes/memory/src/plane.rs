@@ -1,0 +1,174 @@
+//! The handle, and what happens when the engine cannot serve.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use kernel::{Clock, Rng, Tasks};
+
+use crate::{
+    EngineKind, Error, Health, Key, LocalOptions, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MemoryConfig, Result, Space, Stats,
+    Subscription,
+    hub::Hub,
+    local::{Local, slot},
+    op::{FromReply, Reply, Verb, at_most},
+    stats::UseCounters,
+};
+
+/// What a use of the plane does while the engine cannot serve (unreachable, too slow, overloaded or full).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    /// Fail open: every operation answers as a plane would that is empty and forgets at once. `get` gives `None`,
+    /// `set_if_absent` and `join` give `true`, `increment` gives `by`, lists are empty. For hints and caches, and for limits that
+    /// should rather let everybody in.
+    Open,
+    /// Fail closed: every operation fails with [`Error::Unavailable`]. For what must not be guessed.
+    Closed,
+    /// The same operations on a bounded engine in this process: every node for itself, starting empty. When the server is back
+    /// it is asked again, and what was held meanwhile is forgotten. For limits that should hold about right.
+    BoundedLocal,
+}
+
+/// One use of the plane, declared where it is used: `const SEEN: Use = Use { name: "jobs.seen", on_down: OnDown::Closed };`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    /// A short name for metrics, such as `shortener.hot`; one declaration a name.
+    pub name: &'static str,
+    /// What it does while the engine cannot serve.
+    pub on_down: OnDown,
+}
+
+/// The memory plane. Cheap to clone. Operations are on the [`Space`] that [`Memory::with`] gives.
+#[derive(Clone)]
+pub struct Memory(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    engine: Engine,
+    /// All data in process; on Redis what stands in while it is down.
+    local: Local,
+    hub: Arc<Hub>,
+    clock: Clock,
+    uses: Mutex<BTreeMap<&'static str, Arc<UseCounters>>>,
+}
+
+enum Engine {
+    Local,
+}
+
+impl Memory {
+    /// The engine that the configuration names.
+    pub fn open(config: &MemoryConfig, clock: Clock, rng: Rng, tasks: &Tasks) -> Result<Self> {
+        let _ = tasks;
+        match config.redis() {
+            None => Ok(Self::local(config.local(), clock, rng)),
+            Some(_) => Err(Error::Config("memory.url: this engine is not here".to_owned())),
+        }
+    }
+
+    /// In this process.
+    #[allow(clippy::needless_pass_by_value, reason = "the same form as the other constructors")]
+    pub fn local(options: LocalOptions, clock: Clock, rng: Rng) -> Self {
+        Self(Arc::new(Shared {
+            engine: Engine::Local,
+            local: Local::new(options.max_bytes, clock.clone(), &rng),
+            hub: Hub::new(options.pubsub, false),
+            clock,
+            uses: Mutex::default(),
+        }))
+    }
+
+    /// The operations, for a declared use.
+    pub fn with(&self, declared: Use) -> Space {
+        let mut uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = uses.entry(declared.name).or_insert_with(|| Arc::new(UseCounters::new(declared))).clone();
+        debug_assert_eq!(counters.declared, declared, "two declarations of one use");
+        Space { shared: self.0.clone(), declared, counters }
+    }
+
+    /// Which engine serves.
+    pub fn engine(&self) -> EngineKind {
+        match &self.0.engine {
+            Engine::Local => EngineKind::Local,
+        }
+    }
+
+    /// Asks the engine for a sign of life, whatever the uses declare.
+    pub async fn ping(&self) -> Result<()> {
+        match &self.0.engine {
+            Engine::Local => Ok(()),
+        }
+    }
+
+    /// Whether the plane serves; costs nothing, since the engine is watched all the time.
+    pub fn health(&self) -> Health {
+        match &self.0.engine {
+            Engine::Local => Health::Serving,
+        }
+    }
+
+    /// Counts for operators.
+    pub fn stats(&self) -> Stats {
+        let uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        Stats {
+            engine: self.engine(),
+            local: self.0.local.stats(),
+            pubsub: self.0.hub.stats(),
+            connect_count: 0,
+            in_flight_count: 0,
+            uses: uses.values().map(|u| u.stats()).collect(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({:?})", self.engine())
+    }
+}
+
+impl Shared {
+    /// Runs one operation as its use declared.
+    pub(crate) async fn run<T: FromReply>(&self, counters: &UseCounters, key: &Key, verb: Verb) -> Result<T> {
+        let verb = verb.checked(key)?;
+        counters.operations.fetch_add(1, Relaxed);
+        let reply = match &self.engine {
+            Engine::Local => self.local.apply(key, &verb),
+        };
+        let reply = match reply {
+            Err(e) if e.is_down() => self.while_down(counters, key, &verb, e),
+            other => other,
+        };
+        T::from_reply(reply?).ok_or_else(|| Error::Other("an answer of another type".to_owned()))
+    }
+
+    fn while_down(&self, counters: &UseCounters, key: &Key, verb: &Verb, error: Error) -> Result<Reply> {
+        counters.down.fetch_add(1, Relaxed);
+        match counters.declared.on_down {
+            OnDown::Open => slot::apply(verb, &mut None, self.clock.monotonic()),
+            OnDown::BoundedLocal => self.local.apply(key, verb),
+            OnDown::Closed => Err(error),
+        }
+    }
+
+    pub(crate) async fn publish(&self, counters: &UseCounters, channel: &Key, message: &Bytes) -> Result<()> {
+        at_most("channel (bytes)", channel.as_str().len(), MAX_KEY_BYTES)?;
+        at_most("message (bytes)", message.len(), MAX_MESSAGE_BYTES)?;
+        counters.operations.fetch_add(1, Relaxed);
+        match &self.engine {
+            Engine::Local => {
+                self.hub.deliver(channel, &Bytes::copy_from_slice(message));
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) async fn subscribe(&self, counters: &UseCounters, channel: &Key) -> Result<Subscription> {
+        at_most("channel (bytes)", channel.as_str().len(), MAX_KEY_BYTES)?;
+        counters.operations.fetch_add(1, Relaxed);
+        match &self.engine {
+            Engine::Local => self.hub.subscribe(channel),
+        }
+    }
+}
