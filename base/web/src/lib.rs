@@ -8,6 +8,8 @@
 //! | [`stack()`] | the middleware that every request passes, in one place |
 //! | [`conditional`] | [`ETag`], [`Conditions`]: 304 and 412; HTTP dates |
 //! | [`idempotency`] | `Idempotency-Key`: a POST sent twice is done once |
+//! | [`openapi`] | one OpenAPI 3.1 document from those of the rooms |
+//! | [`docs`] | `/openapi.json`, `/docs`, `/docs/errors/{CODE}` |
 //! | [`config`] | [`HttpConfig`]: the limits |
 //! | [`context`] | [`RequestContext`], [`Deadline`]: what is known of the request under way |
 //! | [`trace`] | W3C Trace Context |
@@ -16,9 +18,11 @@
 pub mod conditional;
 pub mod config;
 pub mod context;
+pub mod docs;
 pub mod error;
 pub mod extract;
 pub mod idempotency;
+pub mod openapi;
 pub mod page;
 pub mod problem;
 pub mod stack;

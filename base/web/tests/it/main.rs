@@ -1,7 +1,16 @@
 //! What the crate promises, seen from outside.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "tests"
+)]
 
 mod conditional;
+mod docs;
 mod extract;
 mod idempotency;
 mod page;
