@@ -44,6 +44,7 @@ fn package(name: &str) -> &str {
         "redis-server" => "redis-server",
         "redis-cli" => "redis-tools",
         "chromedriver" => "chromium-driver",
+        "schemathesis" => "python3-venv (and then PyPI)",
         other => other,
     }
 }

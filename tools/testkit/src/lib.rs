@@ -14,6 +14,7 @@
 
 mod find;
 mod nginx;
+mod outside;
 mod ports;
 mod postgres;
 mod process;
@@ -24,6 +25,7 @@ mod webdriver;
 
 pub use find::{binary, is_root};
 pub use nginx::Nginx;
+pub use outside::{schemathesis, vectors};
 pub use ports::free_port;
 pub use postgres::{Options, Postgres, shared_postgres};
 pub use process::{Process, Signal, Spec};
