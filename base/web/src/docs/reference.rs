@@ -133,7 +133,7 @@ fn responses(doc: &Document, operation: &Value) -> Markup {
                 details open {
                     summary { code { (status) } " " (markdown::inline(about)) }
                     @for (media, body) in response["content"].as_object().into_iter().flatten() {
-                        p class="type" { (media) " " (schema::kind(doc, &body["schema"])) }
+                        p { span class="type" { (media) ": " } (schema::kind(doc, &body["schema"])) }
                         (schema::fields(doc, &body["schema"], 0))
                     }
                 }

@@ -78,7 +78,8 @@ fn kind_text(doc: &Document, schema: &Value, depth: usize) -> String {
     if let Some(items) = schema.get("items")
         && depth <= MAX_DEPTH
     {
-        out = format!("{out} of {}", kind_text(doc, items, depth + 1));
+        let items = format!("array of {}", kind_text(doc, items, depth + 1));
+        out = out.replacen("array", &items, 1);
     }
     if let Some(format) = schema["format"].as_str() {
         out = format!("{out} ({format})");

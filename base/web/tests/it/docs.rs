@@ -186,3 +186,14 @@ async fn documents_are_conditional_and_unknown_codes_are_404() {
     let unknown = send(&router(), request("GET /docs/errors/NOPE", &[], "")).await;
     assert_eq!(unknown.json()["code"], "NOT_FOUND");
 }
+
+#[test]
+fn every_code_has_a_page_that_says_why_and_what_to_do() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+    for code in web::error::CODES.iter().chain(kernel::error::CODES) {
+        let text = std::fs::read_to_string(folder.join(format!("{}.md", code.name))).expect(code.name);
+        for part in [&format!("# {}\n", code.name), "\n## Why it happens\n", "\n## What to do\n"] {
+            assert!(text.contains(part), "{} lacks {part:?}", code.name);
+        }
+    }
+}
