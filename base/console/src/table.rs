@@ -240,7 +240,7 @@ impl Table {
                     @for row in &self.rows {
                         tr {
                             @if checks {
-                                td.check { input type="checkbox" name="id" value=(row.id) aria-label={ "Choose " (row.name) }; }
+                                td.check data-label="Choose" { input type="checkbox" name="id" value=(row.id) aria-label={ "Choose " (row.name) }; }
                             }
                             @for (column, cell) in self.columns.iter().zip(&row.cells) {
                                 @let class = if column.number { "num" } else if column.wide { "cut" } else { "" };

@@ -10,6 +10,7 @@ use super::scale::{HEIGHT, TimeTick, WIDTH, coordinate};
 /// A name in the legend: the class of its colour, its words, its newest value.
 pub(crate) struct Key {
     pub(crate) class: String,
+    pub(crate) opacity: &'static str,
     pub(crate) name: String,
     pub(crate) value: String,
 }
@@ -56,7 +57,7 @@ impl Frame<'_> {
                     span.chart-title { (self.title) }
                     span.legend {
                         @for key in &self.keys {
-                            span { svg.key.(key.class) viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" { rect width="10" height="10" rx="2" {} }
+                            span { svg.key.(key.class) viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" { rect width="10" height="10" rx="2" fill-opacity=(key.opacity) {} }
                                 (key.name) @if !key.value.is_empty() { b { (key.value) } } }
                         }
                     }

@@ -1,5 +1,7 @@
 //! Where latencies fall, over time: the darker, the more.
 
+use std::fmt::Write as _;
+
 use kernel::Timestamp;
 use maud::{Markup, Render, html};
 
@@ -52,21 +54,27 @@ impl Render for HeatMap {
                 counts.get(row).copied().unwrap_or(0)
             }
         };
-        let shapes = html! {
-            @for (i, (_, counts)) in columns.iter().enumerate() {
-                @let x = number(i) * width;
-                @match counts {
-                    None => { rect.gap x=(coordinate(x)) y="0" width=(coordinate(width)) height=(coordinate(HEIGHT)) {} }
-                    Some(counts) => {
-                        @for row in 0..rows {
-                            @let n = count(counts, row);
-                            @if n > 0 {
-                                rect.{ "h" (darkness(n, most)) } x=(coordinate(x)) y=(coordinate(HEIGHT - number(row + 1) * height))
-                                    width=(coordinate(width)) height=(coordinate(height)) {}
-                            }
-                        }
-                    }
+        // A path for each darkness, so that a cell costs a few bytes.
+        let mut cells = [const { String::new() }; 8];
+        let mut gaps = String::new();
+        for (i, (_, counts)) in columns.iter().enumerate() {
+            let [from, to] = [number(i) * width, number(i + 1) * width].map(coordinate);
+            let Some(counts) = counts else {
+                _ = write!(gaps, "M{from} 0H{to}V{}H{from}z", coordinate(HEIGHT));
+                continue;
+            };
+            for row in 0..rows {
+                let n = count(counts, row);
+                if n > 0 {
+                    let [top, bottom] = [row + 1, row].map(|edge| coordinate(HEIGHT - number(edge) * height));
+                    _ = write!(cells[darkness(n, most)], "M{from} {top}H{to}V{bottom}H{from}z");
                 }
+            }
+        }
+        let shapes = html! {
+            @if !gaps.is_empty() { path.gap d=(gaps) {} }
+            @for (path, opacity) in cells.iter().zip(OPACITY).filter(|(path, _)| !path.is_empty()) {
+                path.heat d=(path) fill-opacity=(opacity) {}
             }
         };
         // About five labels on the axis, at the upper bounds.
@@ -100,7 +108,8 @@ impl Render for HeatMap {
             description: format!("Heat map of {} time buckets; the fullest cell counts {most}", columns.len()),
             keys: [0, 3, 5, 7]
                 .map(|step| Key {
-                    class: format!("h{step}"),
+                    class: "heat".to_owned(),
+                    opacity: OPACITY[step],
                     name: match step {
                         0 => "few".to_owned(),
                         7 => format!("{most}"),
@@ -119,11 +128,14 @@ impl Render for HeatMap {
     }
 }
 
+/// How dark each step is.
+const OPACITY: [&str; 8] = [".1", ".2", ".32", ".45", ".58", ".72", ".86", "1"];
+
 /// 0 to 7, by the square root, so that rare slow requests stay visible beside many fast ones.
-fn darkness(count: u64, most: u64) -> u64 {
-    let (mut step, most) = (0, u128::from(most.max(1)));
+fn darkness(count: u64, most: u64) -> usize {
+    let (mut step, most) = (0_usize, u128::from(most.max(1)));
     // count / most ≥ ((step + 1) / 8)²
-    while step < 7 && u128::from(count) * 64 >= most * u128::from(step + 1) * u128::from(step + 1) {
+    while step < 7 && u128::from(count) * 64 >= most * ((step + 1) * (step + 1)) as u128 {
         step += 1;
     }
     step

@@ -111,7 +111,7 @@ impl Render for Histogram {
                 .iter()
                 .enumerate()
                 .map(|(i, (name, value))| super::frame::Key {
-                    class: format!("s{}", i + 1),
+                    class: format!("s{}", i + 1), opacity: "1",
                     name: name.clone(),
                     value: self.unit.format(*value),
                 })

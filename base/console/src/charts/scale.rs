@@ -125,9 +125,10 @@ pub(crate) fn time_ticks(from: Timestamp, to: Timestamp) -> Vec<TimeTick> {
     let step = STEPS.iter().copied().find(|s| span / s <= 6).unwrap_or(fallback);
     let write = |at: i64| {
         let at = Timestamp::from_millis(at);
+        let midnight = at.as_millis().rem_euclid(DAY) == 0 && span >= DAY;
         if step < MINUTE {
             format::clock_seconds(at)
-        } else if step < DAY {
+        } else if step < DAY && !midnight {
             format::clock(at)
         } else {
             format::month_day(at)
@@ -187,6 +188,10 @@ mod tests {
         assert_eq!(
             texts("2026-11-24T00:00:00Z", "2026-11-30T00:00:00Z"),
             ["11-24", "11-25", "11-26", "11-27", "11-28", "11-29", "11-30"]
+        );
+        assert_eq!(
+            texts("2026-11-23T06:30:00Z", "2026-11-24T13:30:00Z"),
+            ["12:00", "18:00", "11-24", "06:00", "12:00"]
         );
         assert!(time_ticks(at("2026-11-24T00:00:00Z"), at("2026-11-24T00:00:00Z")).is_empty());
     }

@@ -172,6 +172,7 @@ impl Render for Chart {
             .enumerate()
             .map(|(i, ((name, _), values))| Key {
                 class: format!("s{i}"),
+                opacity: "1",
                 name: name.clone(),
                 value: values.last().copied().flatten().map_or_else(String::new, |v| self.unit.format(v)),
             })

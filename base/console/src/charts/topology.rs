@@ -12,7 +12,7 @@ pub const MAX_NODES: usize = 40;
 
 const NODE_WIDTH: f64 = 152.0;
 const NODE_HEIGHT: f64 = 44.0;
-const GAP_X: f64 = 96.0;
+const GAP_X: f64 = 128.0;
 const GAP_Y: f64 = 20.0;
 const EDGE: f64 = 4.0;
 
@@ -149,14 +149,18 @@ impl Render for Topology {
             let free = number(tallest - filled[layers[i]]) * (NODE_HEIGHT + GAP_Y) / 2.0;
             (EDGE + number(layers[i]) * (NODE_WIDTH + GAP_X), EDGE + free + number(slots[i]) * (NODE_HEIGHT + GAP_Y))
         };
+        let curves: Vec<_> = links.iter().map(|(from, to, _, _)| Curve::between(place(*from), place(*to))).collect();
         html! {
             figure.chart.topology {
                 figcaption { span.chart-title { (self.title) } }
                 div.scroll tabindex="0" {
                     svg role="group" aria-label=(self.title) width=(coordinate(width)) height=(coordinate(height))
                         viewBox={ "0 0 " (coordinate(width)) " " (coordinate(height)) } {
-                        @for (from, to, label, status) in &links {
-                            (edge(place(*from), place(*to), label, *status))
+                        @for ((from, to, _, status), curve) in links.iter().zip(&curves) {
+                            path.edge.(status.class()) d=(curve.path()) { title { (self.nodes[*from].name) " to " (self.nodes[*to].name) ": " (status.word()) } }
+                        }
+                        @for (text, x, y) in labels(&links, &curves) {
+                            text.edge-label x=(coordinate(x)) y=(coordinate(y)) text-anchor="middle" { (text) }
                         }
                         @for (i, node) in self.nodes.iter().enumerate() {
                             @let (x, y) = place(i);
@@ -198,18 +202,57 @@ fn face(node: &Node, x: f64, y: f64) -> Markup {
     }
 }
 
-fn edge((x0, y0): (f64, f64), (x1, y1): (f64, f64), label: &str, status: Status) -> Markup {
-    let (y0, y1) = (y0 + NODE_HEIGHT / 2.0, y1 + NODE_HEIGHT / 2.0);
-    // From the right side to the left side; an edge back goes from left to right.
-    let (x0, x1) = if x1 > x0 { (x0 + NODE_WIDTH, x1) } else { (x0, x1 + NODE_WIDTH) };
-    let middle = f64::midpoint(x0, x1);
-    let [ax, ay, bx, by, mx] = [x0, y0, x1, y1, middle].map(coordinate);
-    html! {
-        path.edge.(status.class()) d={ "M" (ax) " " (ay) "C" (mx) " " (ay) " " (mx) " " (by) " " (bx) " " (by) } {}
-        @if !label.is_empty() {
-            text.edge-label x=(mx) y=(coordinate(f64::midpoint(y0, y1) - 5.0)) text-anchor="middle" { (shortened(label, 12)) }
-        }
+/// An edge: from one side of a node to the side of another, level at both ends.
+struct Curve {
+    from: (f64, f64),
+    to: (f64, f64),
+}
+
+impl Curve {
+    /// From the right side to the left side; an edge back goes from the left side to the right.
+    fn between((x0, y0): (f64, f64), (x1, y1): (f64, f64)) -> Self {
+        let (x0, x1) = if x1 > x0 { (x0 + NODE_WIDTH, x1) } else { (x0, x1 + NODE_WIDTH) };
+        Self { from: (x0, y0 + NODE_HEIGHT / 2.0), to: (x1, y1 + NODE_HEIGHT / 2.0) }
     }
+
+    fn path(&self) -> String {
+        let middle = f64::midpoint(self.from.0, self.to.0);
+        let [ax, ay, bx, by, mx] = [self.from.0, self.from.1, self.to.0, self.to.1, middle].map(coordinate);
+        format!("M{ax} {ay}C{mx} {ay} {mx} {by} {bx} {by}")
+    }
+
+    /// The point at `t` from 0 to 1 (a cubic Bézier curve whose inner points stand in the middle).
+    fn at(&self, t: f64) -> (f64, f64) {
+        let u = 1.0 - t;
+        let middle = f64::midpoint(self.from.0, self.to.0);
+        let inner = 3.0 * u * u * t + 3.0 * u * t * t;
+        let start = u * u * u + 3.0 * u * u * t;
+        (
+            u * u * u * self.from.0 + inner * middle + t * t * t * self.to.0,
+            start * self.from.1 + (1.0 - start) * self.to.1,
+        )
+    }
+}
+
+/// The text and place of each label: at the middle of its edge, or moved along it until it covers no earlier one.
+fn labels(links: &[(usize, usize, &str, Status)], curves: &[Curve]) -> Vec<(String, f64, f64)> {
+    let mut placed: Vec<(String, f64, f64)> = Vec::new();
+    for ((_, _, label, _), curve) in links.iter().zip(curves).filter(|(link, _)| !link.2.is_empty()) {
+        let text = shortened(label, 10);
+        let free = |(x, y): (f64, f64)| {
+            placed.iter().all(|(other, ox, oy)| {
+                let reach = number(text.chars().count() + other.chars().count()) * 3.3 + 4.0;
+                (x - ox).abs() > reach || (y - oy).abs() > 13.0
+            })
+        };
+        let (x, y) = [0.5, 0.35, 0.65, 0.25, 0.75, 0.15, 0.85]
+            .map(|t| curve.at(t))
+            .into_iter()
+            .find(|at| free((at.0, at.1 + 4.0)))
+            .unwrap_or(curve.at(0.5));
+        placed.push((text, x, y + 4.0));
+    }
+    placed
 }
 
 /// The text, or as many characters of it as fit with an ellipsis.
