@@ -48,11 +48,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The start of the bucket of `width` that holds this instant (for rollups).
+    /// The start of the bucket of `width` that holds this instant (for rollups); widths below 1 ms count as 1 ms.
     #[must_use]
     pub fn floor(self, width: Duration) -> Self {
         let width = i64::try_from(width.as_millis()).unwrap_or(i64::MAX).max(1);
-        Self(self.0.div_euclid(width) * width)
+        Self(self.0.div_euclid(width).saturating_mul(width))
     }
 
     /// Reads RFC 3339 text such as `2026-11-24T06:00:00Z`.
@@ -174,7 +174,7 @@ impl SimClock {
     /// Moves wall and monotonic time forward together and wakes whoever waited for it.
     pub fn advance(&self, d: Duration) {
         self.0.send_modify(|now| {
-            now.mono += d;
+            now.mono = now.mono.saturating_add(d);
             now.wall_ms = Timestamp(now.wall_ms).plus(d).0;
         });
     }

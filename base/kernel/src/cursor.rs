@@ -11,6 +11,8 @@ use crate::{Problem, error::INVALID_CURSOR};
 const TAG_BYTES: usize = 16;
 /// A cursor longer than this is refused before it is decoded.
 pub const MAX_CURSOR_CHARS: usize = 512;
+/// The longest position that fits a cursor.
+pub const MAX_PAYLOAD_BYTES: usize = MAX_CURSOR_CHARS / 4 * 3 - TAG_BYTES;
 
 /// The key that signs cursors; the same on every node of an installation.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ impl CursorKey {
         ctx.sign()
     }
 
-    /// Seals a position. `scope` names the list it belongs to, with its project and filters.
+    /// Seals a position of at most [`MAX_PAYLOAD_BYTES`] (a longer one would be refused by [`CursorKey::open`]). `scope` names the list it belongs to, with its project and filters.
     pub fn seal(&self, scope: &str, payload: &[u8]) -> String {
         let mut bytes = payload.to_vec();
         bytes.extend_from_slice(&self.tag(scope, payload).as_ref()[..TAG_BYTES]);

@@ -1,10 +1,11 @@
-//! Typed ids: two kinds of id cannot be mixed, and a new id sorts after the old ones.
+//! Typed ids: two kinds of id cannot be mixed, and an id sorts after those of earlier milliseconds.
 
 use uuid::Uuid;
 
 use crate::{Clock, Rng};
 
-/// A fresh UUIDv7 (RFC 9562): 48 bits of milliseconds, then randomness, so ids sort by creation time.
+/// A fresh UUIDv7 (RFC 9562): 48 bits of milliseconds, then randomness, so ids sort by creation time, to the millisecond of
+/// the wall clock that made them.
 pub fn uuid_v7(clock: &Clock, rng: &Rng) -> Uuid {
     let ms = u64::try_from(clock.now().as_millis()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(ms, &rng.bytes()).into_uuid()
@@ -22,7 +23,7 @@ macro_rules! typed_id {
             /// What the text form starts with, before the `_`.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A fresh id that sorts after those made earlier.
+            /// A fresh id that sorts after those made in earlier milliseconds.
             pub fn new(clock: &$crate::Clock, rng: &$crate::Rng) -> Self {
                 Self($crate::id::uuid_v7(clock, rng))
             }

@@ -37,7 +37,10 @@ impl ByteSize {
         let text = text.trim();
         let (number, unit) =
             SIZES.iter().find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|n| (n, *unit))).unwrap_or((text, 1));
-        number.trim_end().parse::<u64>().ok()?.checked_mul(unit).map(Self)
+        let number = number.trim_end();
+        // `parse` alone would take a sign.
+        let digits = number.bytes().all(|b| b.is_ascii_digit());
+        number.parse::<u64>().ok().filter(|_| digits)?.checked_mul(unit).map(Self)
     }
 }
 

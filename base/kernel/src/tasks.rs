@@ -4,10 +4,12 @@
 //! - TASKS-1: a panic in a task is logged, counted and answered as declared: restarted with back-off, recorded, or the process stops.
 //! - TASKS-2: [`Lifecycle::shutdown`] stops stages in the order of [`Stage`] and waits for one before it stops the next, so a
 //!   task may use everything of later stages until it ends.
-//! - TASKS-3: shutdown takes no longer than its bound; what did not end is named and aborted.
+//! - TASKS-3: shutdown takes no longer than its bound; what did not end is named and aborted, tasks that were spawned while
+//!   everything stopped included. (Work that never yields cannot be aborted, only left behind.)
+//! - TASKS-4: a stage that hangs cannot take the time of later ones: each of those keeps at least a tenth of the bound.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     panic::AssertUnwindSafe,
     sync::{
@@ -132,6 +134,7 @@ struct Shared {
     rng: Rng,
     stages: [StageState; 5],
     names: Mutex<BTreeMap<&'static str, Arc<Counters>>>,
+    next_task: AtomicU64,
     stop: Shutdown,
     stop_reason: Mutex<Option<String>>,
 }
@@ -139,13 +142,37 @@ struct Shared {
 struct StageState {
     shutdown: Shutdown,
     running: watch::Sender<usize>,
-    aborts: Mutex<Vec<(&'static str, AbortHandle)>>,
+    /// The tasks that run, by a number of their own; a handle comes as soon as the task is spawned.
+    aborts: Mutex<HashMap<u64, (&'static str, Option<AbortHandle>)>>,
+}
+
+impl StageState {
+    /// Aborts what still runs; its names. A task is named once, however often this is called.
+    fn abort_all(&self, stage: Stage) -> Vec<&'static str> {
+        let running: Vec<_> = {
+            let mut aborts = lock(&self.aborts);
+            let (running, being_spawned) =
+                std::mem::take(&mut *aborts).into_iter().partition(|(_, (_, h))| h.is_some());
+            *aborts = being_spawned;
+            HashMap::into_values(running).collect()
+        };
+        running
+            .into_iter()
+            .filter_map(|(name, handle)| Some((name, handle?)))
+            .filter(|(_, handle)| !handle.is_finished())
+            .map(|(name, handle)| {
+                tracing::warn!(task = name, ?stage, "did not end in time and was aborted");
+                handle.abort();
+                name
+            })
+            .collect()
+    }
 }
 
 /// What [`Lifecycle::shutdown`] saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Tasks that had not ended when the time was over, and were aborted.
+    /// Tasks that had not ended when their time was over, and were aborted; sorted.
     pub aborted: Vec<&'static str>,
     /// How long it took.
     pub took: Duration,
@@ -161,6 +188,7 @@ impl Lifecycle {
             rng,
             stages: [stage(), stage(), stage(), stage(), stage()],
             names: Mutex::default(),
+            next_task: AtomicU64::new(0),
             stop: Shutdown::new(),
             stop_reason: Mutex::default(),
         }))
@@ -201,25 +229,26 @@ impl Lifecycle {
             .collect()
     }
 
-    /// Stops everything, stage by stage, within `bound`.
+    /// Stops everything, stage by stage, within `bound`. Call it once.
     pub async fn shutdown(&self, bound: Duration) -> ShutdownReport {
         let clock = &self.0.clock;
         let started = clock.monotonic();
         let mut aborted = Vec::new();
-        for stage in Stage::ALL {
+        for (stage, later) in Stage::ALL.into_iter().zip((0_u32..5).rev()) {
             let state = &self.0.stages[stage as usize];
             state.shutdown.trigger();
             let left = bound.saturating_sub(clock.monotonic().saturating_sub(started));
+            let mine = left.saturating_sub(bound / 10 * later);
             let mut running = state.running.subscribe();
-            let drained = clock.timeout(left, running.wait_for(|n| *n == 0)).await;
+            let drained = clock.timeout(mine, running.wait_for(|n| *n == 0)).await;
             if drained.is_none() {
-                for (name, handle) in lock(&state.aborts).drain(..).filter(|(_, h)| !h.is_finished()) {
-                    tracing::warn!(task = name, stage = ?stage, "did not end in time and was aborted");
-                    handle.abort();
-                    aborted.push(name);
-                }
+                aborted.extend(state.abort_all(stage));
             }
         }
+        for stage in Stage::ALL {
+            aborted.extend(self.0.stages[stage as usize].abort_all(stage));
+        }
+        aborted.sort_unstable();
         ShutdownReport { aborted, took: clock.monotonic().saturating_sub(started) }
     }
 }
@@ -256,7 +285,8 @@ impl Tasks {
             let mut attempt = 0;
             loop {
                 let began = shared.clock.monotonic();
-                let outcome = catch(make(shutdown.clone())).await;
+                // `make` may panic too: inside, it is answered the same way.
+                let outcome = catch(async { make(shutdown.clone()).await }).await;
                 let Err(message) = outcome else { return };
                 counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(task = name, panic = message, "task panicked");
@@ -302,29 +332,34 @@ impl Tasks {
         let state = &self.shared.stages[self.stage as usize];
         state.running.send_modify(|n| *n += 1);
         counters.running.fetch_add(1, Ordering::Relaxed);
-        let guard = Running { shared: self.shared.clone(), stage: self.stage, counters };
+        let id = self.shared.next_task.fetch_add(1, Ordering::Relaxed);
+        let guard = Running { shared: self.shared.clone(), stage: self.stage, id, counters };
+        // Listed before it runs, and not locked while it is spawned: it may end at once, on another thread or (when the
+        // runtime is closing) on this one, and takes itself off the list.
+        lock(&state.aborts).insert(id, (name, None));
         let handle = tokio::spawn(async move {
             let _guard = guard;
             future.await;
         });
-        let mut aborts = lock(&state.aborts);
-        if aborts.len() >= 1024 {
-            aborts.retain(|(_, h)| !h.is_finished());
+        if let Some((_, slot)) = lock(&state.aborts).get_mut(&id) {
+            *slot = Some(handle.abort_handle());
         }
-        aborts.push((name, handle.abort_handle()));
     }
 }
 
 struct Running {
     shared: Arc<Shared>,
     stage: Stage,
+    id: u64,
     counters: Arc<Counters>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let state = &self.shared.stages[self.stage as usize];
+        lock(&state.aborts).remove(&self.id);
         self.counters.running.fetch_sub(1, Ordering::Relaxed);
-        self.shared.stages[self.stage as usize].running.send_modify(|n| *n -= 1);
+        state.running.send_modify(|n| *n -= 1);
     }
 }
 

@@ -7,20 +7,28 @@
 //! 3. `MAINSTAY_SECTION_KEY` in the environment (upper case, `.` and `-` as `_`);
 //! 4. `--set section.key=value`.
 //!
-//! A [`Secret`] key `key` also takes `key_file`, a path whose first line is the value. Secrets are never printed.
+//! A [`Secret`] key `key` also takes `key_file`, a path (from the working directory) whose first line is the value. Secrets are
+//! never printed, not even where the configuration is wrong. Setting both ways in one layer is refused.
+//!
+//! Text from the environment and `--set` is taken as it stands for text, sizes, durations, addresses and paths (a quoted TOML
+//! string is unquoted, except for secrets); for numbers, booleans and lists it is read as TOML. A list may also be written
+//! `a,b,c`.
+
+mod render;
+mod value;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 /// What a configuration key holds before it is read: a TOML value.
 pub use toml::Value;
 
-use crate::limits::{ByteSize, format_duration, parse_duration};
+pub use render::{KeyRow, markdown, rows};
+use value::default_value;
+pub use value::{ConfigValue, Secret};
 
 /// One documented key.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +45,8 @@ pub struct Key {
     pub default: &'static str,
     /// Whether the value must never be shown.
     pub secret: bool,
+    /// Whether text from the environment or `--set` is taken as it stands.
+    pub text: bool,
 }
 
 /// Where a value came from.
@@ -64,45 +74,6 @@ impl fmt::Display for Origin {
             Self::SecretFile(path) => write!(f, "secret file {}", path.display()),
         }
     }
-}
-
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is not set.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "Secret(unset)" } else { "Secret(…)" })
-    }
-}
-
-/// A type that a key can have.
-pub trait ConfigValue: Sized {
-    /// In words, for documentation and messages.
-    const KIND: &'static str;
-    /// Whether values are secret.
-    const SECRET: bool = false;
-    /// Reads a TOML value; the error says what would be right.
-    fn read(value: &toml::Value) -> Result<Self, String>;
-    /// As it would stand in the file.
-    fn show(&self) -> String;
 }
 
 /// A declared section.
@@ -134,14 +105,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Entry {
-    value: toml::Value,
+    value: Value,
     origin: Origin,
 }
 
-/// Where the layers come from.
-#[derive(Debug, Default)]
+/// Where the layers come from. It holds secrets as they were given, so it is never printed.
+#[derive(Default)]
 pub struct Sources<'a> {
     /// `mainstay.toml`: its path and text.
     pub file: Option<(PathBuf, String)>,
@@ -151,11 +122,24 @@ pub struct Sources<'a> {
     pub set: &'a [String],
 }
 
+impl fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources(…)")
+    }
+}
+
 /// The merged layers, checked against the declared sections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     sections: Vec<(&'static str, &'static [Key])>,
     entries: BTreeMap<String, Entry>,
+}
+
+/// Shows what [`Settings::effective`] shows.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.effective()).finish()
+    }
 }
 
 /// One line of `mainstay check-config`.
@@ -187,7 +171,7 @@ impl Settings {
             {
                 let origin = Origin::Env(name.clone());
                 match this.key_of_env(rest) {
-                    Some(key) => this.put(key, text_value(value), origin),
+                    Some(key) => this.put_text(key, value, origin, &mut errors),
                     None => errors.push(this.unknown(name, origin)),
                 }
             }
@@ -197,13 +181,14 @@ impl Settings {
                 Some((key, value)) => {
                     let key = key.trim();
                     if this.is_known(key) {
-                        this.put(key.to_owned(), text_value(value.trim()), Origin::Set);
+                        this.put_text(key.to_owned(), value.trim(), Origin::Set, &mut errors);
                     } else {
                         errors.push(this.unknown(key, Origin::Set));
                     }
                 }
                 None => errors.push(ConfigError {
-                    key: assignment.clone(),
+                    // What follows the name may be a secret with a mistyped `=`.
+                    key: assignment.chars().take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect(),
                     origin: Origin::Set,
                     detail: "expected section.key=value".to_owned(),
                 }),
@@ -213,14 +198,30 @@ impl Settings {
         if errors.is_empty() { Ok(this) } else { Err(errors) }
     }
 
-    fn put(&mut self, key: String, value: toml::Value, origin: Origin) {
+    fn put_text(&mut self, key: String, text: &str, origin: Origin, errors: &mut Vec<ConfigError>) {
+        let secret_file = key.strip_suffix("_file").and_then(|base| self.key(base)).is_some_and(|k| k.secret);
+        let value = match self.key(&key) {
+            Some(k) if k.secret => Value::String(text.to_owned()),
+            Some(k) if k.text => value::unquoted(text),
+            None if secret_file => value::unquoted(text),
+            _ => value::text_value(text),
+        };
+        self.put(key, value, origin, errors);
+    }
+
+    fn put(&mut self, key: String, value: Value, origin: Origin, errors: &mut Vec<ConfigError>) {
         // A later layer that sets a secret one way overrides an earlier one that set it the other way.
-        if let Some(base) = key.strip_suffix("_file")
-            && self.key(base).is_some_and(|k| k.secret)
+        let other = match key.strip_suffix("_file") {
+            Some(base) if self.key(base).is_some_and(|k| k.secret) => Some(base.to_owned()),
+            _ if self.key(&key).is_some_and(|k| k.secret) => Some(format!("{key}_file")),
+            _ => None,
+        };
+        if let Some(other) = other
+            && let Some(before) = self.entries.remove(&other)
+            && std::mem::discriminant(&before.origin) == std::mem::discriminant(&origin)
         {
-            self.entries.remove(base);
-        } else if self.key(&key).is_some_and(|k| k.secret) {
-            self.entries.remove(&format!("{key}_file"));
+            let detail = format!("{other} is set in the same place; keep one of the two");
+            errors.push(ConfigError { key: key.clone(), origin: origin.clone(), detail });
         }
         self.entries.insert(key, Entry { value, origin });
     }
@@ -242,7 +243,7 @@ impl Settings {
                 errors.push(self.unknown(&section, origin.clone()));
                 continue;
             }
-            let toml::Value::Table(keys) = value else {
+            let Value::Table(keys) = value else {
                 let detail = format!("expected a table: [{section}]");
                 errors.push(ConfigError { key: section, origin: origin.clone(), detail });
                 continue;
@@ -250,7 +251,7 @@ impl Settings {
             for (key, value) in keys {
                 let full = format!("{section}.{key}");
                 if self.is_known(&full) {
-                    self.put(full, value, origin.clone());
+                    self.put(full, value, origin.clone(), errors);
                 } else {
                     errors.push(self.unknown(&full, origin.clone()));
                 }
@@ -263,15 +264,23 @@ impl Settings {
         for name in names {
             let Some(entry) = self.entries.get(&format!("{name}_file")).cloned() else { continue };
             let path = PathBuf::from(entry.value.as_str().unwrap_or_default());
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    let value = toml::Value::String(text.lines().next().unwrap_or_default().trim().to_owned());
+            // `…_file = ""` stands for "not set", as everywhere.
+            if path.as_os_str().is_empty() {
+                continue;
+            }
+            let outcome = std::fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|text| {
+                let line = text.lines().next().unwrap_or_default().trim();
+                if line.is_empty() { Err("its first line is empty".to_owned()) } else { Ok(line.to_owned()) }
+            });
+            match outcome {
+                Ok(line) => {
+                    let value = Value::String(line);
                     self.entries.insert(name, Entry { value, origin: Origin::SecretFile(path) });
                 }
-                Err(e) => errors.push(ConfigError {
+                Err(reason) => errors.push(ConfigError {
                     key: format!("{name}_file"),
                     origin: entry.origin,
-                    detail: format!("cannot read {}: {e}", path.display()),
+                    detail: format!("cannot read {}: {reason}", path.display()),
                 }),
             }
         }
@@ -349,25 +358,6 @@ pub fn env_name(full: &str) -> String {
     format!("{ENV_PREFIX}{upper}")
 }
 
-fn default_value(text: &str) -> toml::Value {
-    format!("v = {text}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
-}
-
-/// Text from the environment or `--set`: a TOML array, number or boolean where it reads as one, else the text itself.
-fn text_value(text: &str) -> toml::Value {
-    match text.as_bytes().first() {
-        Some(b'[' | b'"' | b'0'..=b'9' | b't' | b'f' | b'-' | b'+') => match default_value(text) {
-            toml::Value::Datetime(_) => toml::Value::String(text.to_owned()),
-            value => value,
-        },
-        _ => toml::Value::String(text.to_owned()),
-    }
-}
-
 /// Declares a section with its keys, their documentation, units and defaults (as TOML text), and how it loads.
 ///
 /// ```
@@ -401,6 +391,7 @@ macro_rules! section {
                 unit: $unit,
                 default: $default,
                 secret: <$ty as $crate::config::ConfigValue>::SECRET,
+                text: <$ty as $crate::config::ConfigValue>::TEXT,
             }),*];
 
             fn load(settings: &$crate::Settings) -> Result<Self, Vec<$crate::config::ConfigError>> {
@@ -431,112 +422,4 @@ macro_rules! section {
 pub fn defaults<S: Section>() -> S {
     let settings = Settings { sections: vec![(S::NAME, S::KEYS)], entries: BTreeMap::new() };
     S::load(&settings).unwrap_or_else(|e| panic!("defaults of [{}]: {e:?}", S::NAME))
-}
-
-macro_rules! integer {
-    ($($ty:ty),*) => {$(
-        impl ConfigValue for $ty {
-            const KIND: &'static str = "integer";
-            fn read(value: &toml::Value) -> Result<Self, String> {
-                value
-                    .as_integer()
-                    .and_then(|n| Self::try_from(n).ok())
-                    .ok_or_else(|| format!("expected a whole number from {} to {}", Self::MIN, Self::MAX))
-            }
-            fn show(&self) -> String {
-                self.to_string()
-            }
-        }
-    )*};
-}
-integer!(u16, u32, u64, usize, i64);
-
-impl ConfigValue for bool {
-    const KIND: &'static str = "boolean";
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        value.as_bool().ok_or_else(|| "expected true or false".to_owned())
-    }
-    fn show(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl ConfigValue for String {
-    const KIND: &'static str = "string";
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        match value {
-            toml::Value::String(s) => Ok(s.clone()),
-            // `--set name=123` is still a string where a string is asked for.
-            toml::Value::Integer(_) | toml::Value::Boolean(_) | toml::Value::Float(_) => Ok(value.to_string()),
-            _ => Err("expected a string".to_owned()),
-        }
-    }
-    fn show(&self) -> String {
-        toml::Value::String(self.clone()).to_string()
-    }
-}
-
-impl ConfigValue for Secret {
-    const KIND: &'static str = "secret";
-    const SECRET: bool = true;
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        String::read(value).map(Self)
-    }
-    fn show(&self) -> String {
-        if self.is_empty() { "\"\"".to_owned() } else { "\"…\"".to_owned() }
-    }
-}
-
-macro_rules! from_text {
-    ($ty:ty, $kind:literal, $expected:literal, $parse:expr, $show:expr) => {
-        impl ConfigValue for $ty {
-            const KIND: &'static str = $kind;
-            fn read(value: &toml::Value) -> Result<Self, String> {
-                let text = String::read(value).map_err(|_| concat!("expected ", $expected).to_owned())?;
-                let parse: fn(&str) -> Option<$ty> = $parse;
-                parse(&text).ok_or_else(|| format!(concat!("expected ", $expected, ", not {:?}"), text))
-            }
-            fn show(&self) -> String {
-                let show: fn(&$ty) -> String = $show;
-                toml::Value::String(show(self)).to_string()
-            }
-        }
-    };
-}
-from_text!(ByteSize, "size", "bytes such as \"512KiB\" or \"10MiB\"", ByteSize::parse, ToString::to_string);
-from_text!(
-    Duration,
-    "duration",
-    "a duration such as \"250ms\", \"5s\" or \"2h\"",
-    parse_duration,
-    |d| format_duration(*d)
-);
-from_text!(SocketAddr, "address", "an address such as \"127.0.0.1:7070\"", |t| t.parse().ok(), ToString::to_string);
-from_text!(PathBuf, "path", "a path", |t| Some(PathBuf::from(t)), |p| p.display().to_string());
-
-impl<T: ConfigValue> ConfigValue for Vec<T> {
-    const KIND: &'static str = "list";
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        match value {
-            toml::Value::Array(items) => items.iter().map(T::read).collect(),
-            toml::Value::String(s) if s.is_empty() => Ok(Self::new()),
-            toml::Value::String(s) => s.split(',').map(|part| T::read(&text_value(part.trim()))).collect(),
-            _ => Err("expected a list".to_owned()),
-        }
-    }
-    fn show(&self) -> String {
-        format!("[{}]", self.iter().map(T::show).collect::<Vec<_>>().join(", "))
-    }
-}
-
-/// An empty string stands for "not set".
-impl<T: ConfigValue> ConfigValue for Option<T> {
-    const KIND: &'static str = T::KIND;
-    const SECRET: bool = T::SECRET;
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        if value.as_str() == Some("") { Ok(None) } else { T::read(value).map(Some) }
-    }
-    fn show(&self) -> String {
-        self.as_ref().map_or_else(|| "\"\"".to_owned(), T::show)
-    }
 }
