@@ -194,7 +194,8 @@ async fn guard(State(options): State<Arc<StackOptions>>, req: Request, next: Nex
         Some(Ok(response)) => response,
         Some(Err(panic)) => {
             let mut response =
-                Reject::internal(format_args!("handler panicked: {}", panic_message(&*panic))).into_response();
+                Reject::internal(format_args!("handler panicked: {}", kernel::tasks::panic_message(&*panic)))
+                    .into_response();
             response.extensions_mut().insert(observe::Panicked);
             response
         }
@@ -204,10 +205,6 @@ async fn guard(State(options): State<Arc<StackOptions>>, req: Request, next: Nex
         )
         .into_response(),
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?")
 }
 
 fn request_id(headers: &HeaderMap, options: &StackOptions) -> String {

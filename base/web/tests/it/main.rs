@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod access_log;
 mod conditional;
 mod docs;
 mod extract;
