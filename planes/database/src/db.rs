@@ -76,17 +76,22 @@ impl Db {
         Ok(Self::new(On::Postgres(postgres), topics, tasks))
     }
 
+    /// A handle that nobody but its owner closes.
+    pub(crate) fn detached(on: On, topics: Arc<Topics>) -> Self {
+        Self(Arc::new(Inner { on, topics, migrations: Mutex::default() }))
+    }
+
     fn new(on: On, topics: Arc<Topics>, tasks: &Tasks) -> Self {
-        let inner = Arc::new(Inner { on, topics, migrations: Mutex::default() });
+        let this = Self::detached(on, topics);
         // A weak reference: when the last handle goes, the engine ends without waiting for shutdown.
-        let (weak, shutdown): (Weak<Inner>, _) = (Arc::downgrade(&inner), tasks.shutdown());
+        let (weak, shutdown): (Weak<Inner>, _) = (Arc::downgrade(&this.0), tasks.shutdown());
         tasks.spawn("database close", async move {
             shutdown.wait().await;
             if let Some(inner) = weak.upgrade() {
                 inner.close().await;
             }
         });
-        Self(inner)
+        this
     }
 
     pub(crate) fn on(&self) -> &On {

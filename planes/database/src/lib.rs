@@ -33,8 +33,7 @@
 //! - [`MAX_RESULT_BYTES`] per result, [`SqliteOptions::queue_capacity`] waiting transactions, every wait and statement bounded.
 //! - One parameter or column holds at most what memory and the engine allow (1 GB); rooms bound theirs.
 
-#![allow(dead_code, reason = "the PostgreSQL engine and the copies follow")]
-
+mod backup;
 mod config;
 mod db;
 pub mod error;
@@ -46,9 +45,11 @@ mod sql;
 mod sqlite;
 pub mod stats;
 mod topics;
+mod transfer;
 mod tx;
 mod value;
 
+pub use backup::restore;
 pub use config::{DatabaseConfig, Durability, PostgresOptions, SqliteOptions};
 pub use db::{Db, SQLITE_FILE_NAME};
 pub use error::{Error, Result};
@@ -57,6 +58,7 @@ pub use migrate::Migration;
 pub use row::Row;
 pub use stats::Stats;
 pub use topics::{Change, WATCH_CAPACITY};
+pub use transfer::{Progress, Report, TableReport, copy};
 pub use tx::Tx;
 pub use value::{FromValue, Value};
 

@@ -7,6 +7,7 @@
 mod connect;
 mod listen;
 mod session;
+mod transfer;
 mod types;
 mod worker;
 
@@ -120,6 +121,10 @@ impl Postgres {
             tracing::warn!("LISTEN is not established yet; watchers are polling");
         }
         Ok(this)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -178,6 +178,12 @@ impl Session {
         outcome
     }
 
+    /// Begins a transaction of the plane's own kind.
+    pub(super) async fn begin_with(&mut self, begin: &'static str) -> Result<()> {
+        self.state = State::Open;
+        self.client()?.batch_execute(begin).await.map_err(|e| error(&e))
+    }
+
     /// The BEGIN that is still to be sent. The state says so before it is sent, so that a drop at any point discards.
     fn begin(&mut self) -> Option<&'static str> {
         if self.state == State::Open {

@@ -142,7 +142,7 @@ impl Conn {
     }
 
     /// Runs several statements, without a bound on their time.
-    pub(crate) fn batch(&mut self, sql: &str) -> Result<()> {
+    pub(crate) fn batch(&self, sql: &str) -> Result<()> {
         self.inner.execute_batch(sql).map_err(|e| error(&e))
     }
 

@@ -3,6 +3,7 @@
 mod conn;
 mod job;
 mod readers;
+mod transfer;
 mod writer;
 
 use std::{
@@ -14,9 +15,10 @@ use std::{
 use kernel::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use conn::Conn;
+pub(crate) use conn::{Conn, error as sqlite_error};
 pub(crate) use job::{Body, Job, Output, Own, Ran, Statement};
 use readers::Readers;
+pub(crate) use transfer::blocking;
 use writer::Writer;
 
 use crate::{
@@ -82,10 +84,6 @@ impl Sqlite {
             counters,
             lock: Mutex::new(Some(lock)),
         })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -69,11 +69,12 @@ impl Writer {
     /// Runs one group; gives back the jobs that have to run again because another one broke the group.
     fn group(&mut self, first: Vec<Box<dyn Job>>, may_draw: bool) -> Vec<Box<dyn Job>> {
         let may_draw = may_draw && self.options.group;
-        let started = self.clock.monotonic();
         if let Err(e) = self.conn.control("BEGIN IMMEDIATE") {
             self.refuse(first, may_draw, &e);
             return Vec::new();
         }
+        // Not before BEGIN, which may have waited for a foreign lock.
+        let started = self.clock.monotonic();
         let mut waiting = first.into_iter();
         let mut ran: Vec<Box<dyn Job>> = Vec::new();
         loop {

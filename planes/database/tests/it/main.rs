@@ -1,4 +1,4 @@
-//! The database plane, against its contract.
+//! The database plane, against its contract and under faults.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,4 +8,9 @@
 )]
 
 mod contract;
+mod crash;
+mod faults_postgres;
+mod faults_sqlite;
+mod model;
 mod support;
+mod transfer;
