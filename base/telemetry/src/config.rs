@@ -59,7 +59,7 @@ kernel::section! {
         log_format: LogFormat = "\"human\"", "human or json";
         /// Which log lines are written: a level, or levels by module such as `info,shortener=debug`.
         log_level: String = "\"info\"", "off, error, warn, info, debug, trace, or target=level list";
-        /// Where finished spans are sent by OTLP over gRPC. Empty: nowhere.
+        /// Where finished spans are sent by OTLP over gRPC, without TLS. Empty: nowhere.
         otlp_endpoint: String = "\"\"", "http://host:port";
         /// Metadata sent with every export, such as `authorization=Bearer …`.
         otlp_headers: Secret = "\"\"", "name=value, comma-separated";

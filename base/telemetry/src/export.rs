@@ -9,6 +9,7 @@
 //! shutdown order.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -214,16 +215,29 @@ impl<E: SpanExporter> Worker<E> {
     }
 }
 
-/// Trace and span ids from the kernel's randomness.
+/// Trace and span ids from the kernel's randomness, unless the next ones are given.
 #[derive(Debug)]
 pub(crate) struct Ids(pub(crate) Rng);
 
+thread_local! {
+    static NEXT: Cell<Option<(TraceId, SpanId)>> = const { Cell::new(None) };
+}
+
+impl Ids {
+    /// Runs `start`, in which one span starts on this thread, and gives it these ids.
+    pub(crate) fn with_next(trace_id: TraceId, span_id: SpanId, start: impl FnOnce()) {
+        NEXT.set(Some((trace_id, span_id)));
+        start();
+        NEXT.set(None);
+    }
+}
+
 impl IdGenerator for Ids {
     fn new_trace_id(&self) -> TraceId {
-        TraceId::from_bytes(self.0.bytes())
+        NEXT.get().map_or_else(|| TraceId::from_bytes(self.0.bytes()), |(trace_id, _)| trace_id)
     }
 
     fn new_span_id(&self) -> SpanId {
-        SpanId::from_bytes(self.0.bytes())
+        NEXT.get().map_or_else(|| SpanId::from_bytes(self.0.bytes()), |(_, span_id)| span_id)
     }
 }

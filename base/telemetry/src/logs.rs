@@ -171,13 +171,12 @@ where
             }
         }
         event.record(&mut fields);
-        let exported = span_id.and_then(|id| self.exported_ids(&id));
-        let (trace_id, span_id) = match exported {
-            Some((trace, span)) => {
-                fields.take("trace_id");
-                (Some(trace), Some(span))
-            }
-            None => (fields.take("trace_id").and_then(|v| v.as_str().map(str::to_owned)), None),
+        let mut text = |name| fields.take(name).and_then(|v| v.as_str().map(str::to_owned));
+        // Ids that a span carries as fields stand in for those of the exporter.
+        let own = (text("trace_id"), text("span_id"));
+        let (trace_id, span_id) = match span_id.and_then(|id| self.exported_ids(&id)) {
+            Some((trace, span)) => (Some(trace), Some(span)),
+            None => own,
         };
         let message = fields.take("message");
         let line = Line {

@@ -1,7 +1,8 @@
 //! W3C trace context in and out (<https://www.w3.org/TR/trace-context/>, version 00).
 //!
-//! Incoming: `adopt(&span, traceparent, tracestate)` right after the span was made, before it is entered. Outgoing: put
-//! [`traceparent`] of the current span into the request. Both do nothing while no OTLP endpoint is set.
+//! Incoming: [`join`] (a server that already gave the request its ids) or [`adopt`] (just the header), right after the span was
+//! made, before it is entered. Outgoing: put [`traceparent`] of the current span into the request. All do nothing while no OTLP
+//! endpoint is set.
 
 use std::{fmt, str::FromStr};
 
@@ -11,6 +12,8 @@ use opentelemetry::{
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::export::Ids;
 
 /// A longer `tracestate` is left out, as the specification allows past 512 characters.
 const MAX_TRACESTATE_CHARS: usize = 512;
@@ -59,17 +62,51 @@ impl fmt::Display for TraceParent {
 #[error("not a traceparent")]
 pub struct InvalidTraceParent;
 
+/// The ids that a server gave a request, and those that it came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestIds<'a> {
+    /// The trace; never all zero.
+    pub trace_id: [u8; 16],
+    /// The request's own span; never all zero.
+    pub span_id: [u8; 8],
+    /// The caller's span, when the trace began elsewhere.
+    pub parent_id: Option<[u8; 8]>,
+    /// Whether the caller records the trace; a trace that begins here goes by `sample_ratio`.
+    pub is_sampled: bool,
+    /// `tracestate`; empty when there is none.
+    pub state: &'a str,
+}
+
+/// Makes `span` the very span that `ids` name, so that what clients, log lines and outgoing calls were told is what the
+/// collector shows. `false`: the span was entered before, or nothing records spans.
+pub fn join(span: &Span, ids: &RequestIds<'_>) -> bool {
+    let trace_id = TraceId::from(u128::from_be_bytes(ids.trace_id));
+    let parent = match ids.parent_id {
+        None => Context::new(),
+        Some(parent_id) => remote(trace_id, u64::from_be_bytes(parent_id), ids.is_sampled, Some(ids.state)),
+    };
+    let joined = span.set_parent(parent).is_ok();
+    if joined {
+        // The span is started here and now, and takes these ids.
+        Ids::with_next(trace_id, SpanId::from(u64::from_be_bytes(ids.span_id)), || drop(span.context()));
+    }
+    joined
+}
+
+fn remote(trace_id: TraceId, span_id: u64, is_sampled: bool, state: Option<&str>) -> Context {
+    let state = state
+        .filter(|text| text.len() <= MAX_TRACESTATE_CHARS)
+        .and_then(|text| TraceState::from_str(text).ok())
+        .unwrap_or_default();
+    let flags = if is_sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+    Context::new().with_remote_span_context(SpanContext::new(trace_id, SpanId::from(span_id), flags, true, state))
+}
+
 /// Makes `span` a child of the caller's span. `false`: the fields are not valid, the span was entered before, or nothing records
 /// spans; it then begins a trace of its own.
 pub fn adopt(span: &Span, traceparent: &str, tracestate: Option<&str>) -> bool {
     let Ok(parent) = traceparent.trim().parse::<TraceParent>() else { return false };
-    let state = tracestate
-        .filter(|text| text.len() <= MAX_TRACESTATE_CHARS)
-        .and_then(|text| TraceState::from_str(text).ok())
-        .unwrap_or_default();
-    let flags = if parent.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
-    let context = SpanContext::new(TraceId::from(parent.trace_id), SpanId::from(parent.span_id), flags, true, state);
-    span.set_parent(Context::new().with_remote_span_context(context)).is_ok()
+    span.set_parent(remote(TraceId::from(parent.trace_id), parent.span_id, parent.sampled, tracestate)).is_ok()
 }
 
 /// The `traceparent` of `span`, for a request that it makes; `None` when it is not part of a trace.

@@ -146,6 +146,11 @@ fn exporter(config: &TelemetryConfig, process: &Process) -> Result<Export, InitE
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(InitError::NoRuntime);
     }
+    if !config.otlp_endpoint.starts_with("http://") {
+        let reason =
+            "expected http://host:port, without TLS: send to a collector on this machine or network, which forwards";
+        return Err(InitError::Endpoint(reason.to_owned()));
+    }
     let resource = Resource::builder_empty()
         .with_attributes([
             KeyValue::new("service.name", config.service_name.clone()),

@@ -52,6 +52,12 @@ impl Default for Limits {
     }
 }
 
+impl From<&crate::TelemetryConfig> for Limits {
+    fn from(config: &crate::TelemetryConfig) -> Self {
+        Self { max_projects: config.max_projects, ..Self::default() }
+    }
+}
+
 /// Counts requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Golden(Arc<Shared>);

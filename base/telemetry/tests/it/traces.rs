@@ -4,7 +4,10 @@ use std::{
 };
 
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
-use telemetry::{Guard, Output, Process, Ratio, TelemetryConfig, build, propagation};
+use telemetry::{
+    Guard, Output, Process, Ratio, TelemetryConfig, build,
+    propagation::{self, RequestIds},
+};
 use tracing::Dispatch;
 
 use crate::collector::{Collector, attribute};
@@ -84,6 +87,40 @@ async fn spans_reach_a_real_collector_with_their_parent_from_outside() {
     assert!(lines.contains(&format!(r#""span_id":"{:016x}""#, outgoing.span_id)), "{lines}");
     assert!(!lines.contains("hunter2"), "{lines}");
     assert_eq!(rig.guard.spans().unwrap().exported_count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_exported_under_the_ids_that_its_server_gave_it() {
+    let mut collector = Collector::start().await;
+    let rig = rig(&config(collector.endpoint()));
+    let (trace_id, span_id) = ([0xab; 16], [0xcd; 8]);
+    let began_elsewhere = RequestIds { trace_id, span_id, parent_id: Some([0xef; 8]), is_sampled: true, state: "v=1" };
+    let began_here = RequestIds { trace_id: [0x11; 16], span_id: [0x22; 8], parent_id: None, ..began_elsewhere };
+    tracing::dispatcher::with_default(&rig.dispatch, || {
+        for ids in [began_elsewhere, began_here] {
+            let request = tracing::info_span!("request", trace_id = "as told", span_id = "as told");
+            assert!(propagation::join(&request, &ids));
+            request.in_scope(|| {
+                tracing::info!("served");
+                drop(tracing::info_span!("query").entered());
+            });
+            assert!(!propagation::join(&request, &ids), "once");
+        }
+    });
+    assert!(rig.guard.flush(&rig.clock, BOUND).await);
+    let export = collector.next().await;
+    let seen: Vec<_> = export
+        .spans()
+        .iter()
+        .map(|s| (s.name.as_str(), hex(&s.trace_id), hex(&s.span_id), hex(&s.parent_span_id)))
+        .collect();
+    let [(_, t1, q1, p1), r1, (_, t2, q2, p2), r2] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(*r1, ("request", "ab".repeat(16), "cd".repeat(8), "ef".repeat(8)));
+    assert_eq!(*r2, ("request", "11".repeat(16), "22".repeat(8), String::new()));
+    assert_eq!((t1, p1, t2, p2), (&r1.1, &r1.2, &r2.1, &r2.2), "queries are their children");
+    assert!(*q1 != r1.2 && *q2 != r2.2 && q1 != q2, "with ids of their own");
+    let lines = rig.lines.lock().unwrap().concat();
+    assert!(lines.contains(&"ab".repeat(16)) && !lines.contains("as told"), "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,6 +242,8 @@ fn what_cannot_work_is_said_at_the_start() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
     check(&config("not a url".to_owned()), "telemetry.otlp_endpoint");
+    check(&config("http://[::1".to_owned()), "telemetry.otlp_endpoint");
+    check(&config("https://collector:4317".to_owned()), "without TLS");
     let headers = Secret::new("hunter2");
     check(&TelemetryConfig { otlp_headers: headers, ..config("http://127.0.0.1:1".to_owned()) }, "otlp_headers");
 }
