@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// An exclusive advisory lock (flock) on a folder, held until dropped or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct DataLock {
-    _file: File,
+    file: File,
     folder: PathBuf,
 }
 
@@ -43,11 +43,20 @@ impl DataLock {
         if let Err(e) = written {
             tracing::warn!(file = %path.display(), error = %e, "cannot write the process id into the lock file");
         }
-        Ok(Self { _file: file, folder: folder.to_path_buf() })
+        Ok(Self { file, folder: folder.to_path_buf() })
     }
 
     /// The folder that is locked.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+impl Drop for DataLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that another thread is just starting shares the open file until its exec.
+        if let Err(e) = self.file.unlock() {
+            tracing::debug!(error = %e, "the lock goes when the file is closed");
+        }
     }
 }
