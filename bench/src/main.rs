@@ -1,1 +1,66 @@
-fn main() {}
+//! Side-by-side benchmarks: `cargo run --release --package bench -- NAME`.
+#![allow(clippy::print_stdout, reason = "a command line tool answers on standard output")]
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on says why and ends")]
+
+mod group_commit;
+mod machine;
+mod mainstay;
+mod redirect;
+mod report;
+mod wrk;
+mod zipf;
+
+use std::{process::ExitCode, time::Duration};
+
+const USAGE: &str = "\
+cargo run --release --package bench -- NAME [--seconds N] [--rounds N]
+
+  group-commit   64 clients, one small insert per transaction: SQLite FULL and NORMAL, grouped and not; PostgreSQL durable
+  redirect       the public listener against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
+
+Each variant runs for N seconds a round, rounds alternate between variants, and the median round is shown.
+Results go to target/bench/: a table (.md), the figures (.json) and a chart (.svg).
+";
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    seconds: u64,
+    rounds: usize,
+}
+
+impl Effort {
+    fn duration(self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str| {
+        let at = arguments.iter().position(|a| a == name)?;
+        arguments.get(at + 1)?.parse::<u64>().ok()
+    };
+    let rounds = usize::try_from(option("--rounds").unwrap_or(3).max(1)).unwrap_or(1);
+    let effort = |seconds| Effort { seconds: option("--seconds").unwrap_or(seconds).max(1), rounds };
+    let report = match arguments.first().map(String::as_str) {
+        Some("group-commit") => group_commit::run(effort(3)),
+        Some("redirect") => redirect::run(effort(8)),
+        _ => {
+            println!("{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("\n{}", report.markdown());
+    match report.write(&machine::target().join("bench")) {
+        Ok(files) => {
+            println!("{}", files.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("the report could not be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

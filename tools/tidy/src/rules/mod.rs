@@ -90,7 +90,7 @@ pub(crate) mod fixture {
         );
         put(
             "docs/errors/SHORTENER_TAKEN.md",
-            "# SHORTENER_TAKEN\n\nIt is taken (HTTP 409).\n\n## Remedy\n\nTake another.\n",
+            "# SHORTENER_TAKEN\n\nIt is taken (HTTP 409).\n\n## What to do\n\nTake another.\n",
         );
         let (errors, configuration) = (papers::error_index(&house), papers::configuration(&house));
         house.files.insert("docs/errors/README.md".to_owned(), errors);
