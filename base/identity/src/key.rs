@@ -56,6 +56,11 @@ impl ApiKey {
         Self { id: KeyId::new(clock, rng), secret: rng.bytes() }
     }
 
+    /// A key of this id with a fresh secret: a rotation.
+    pub fn renew(id: KeyId, rng: &Rng) -> Self {
+        Self { id, secret: rng.bytes() }
+    }
+
     /// Reads the text form. Spaces around it are ignored.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
