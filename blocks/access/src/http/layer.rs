@@ -25,7 +25,7 @@ use crate::{Access, Caller, Error};
 ///
 /// The peer's address is axum's `ConnectInfo<SocketAddr>`, where the listener gives it.
 pub async fn auth_layer(State(access): State<Access>, mut req: Request, next: Next) -> Response {
-    match identify(&access, &req).await {
+    match identify(&access, Shown::by(&req)).await {
         Ok(Some(principal)) => {
             admit(&mut req, principal);
             next.run(req).await
@@ -45,17 +45,35 @@ pub(crate) fn admit(req: &mut Request, principal: Principal) {
     req.extensions_mut().insert(Caller::new(principal));
 }
 
-async fn identify(access: &Access, req: &Request) -> Result<Option<Principal>, Error> {
-    let headers = req.headers();
-    let principal = match bearer(headers) {
-        Some(text) => access.authenticate(text?, peer(req)).await?,
+/// What of a request says who asks. A request itself cannot be held over an await: its body is not shared between threads.
+struct Shown {
+    key: Option<Result<String, Error>>,
+    project: Result<Option<String>, Error>,
+    peer: Option<IpAddr>,
+    is_allowed_in_dev: Result<(), Error>,
+}
+
+impl Shown {
+    fn by(req: &Request) -> Self {
+        Self {
+            key: bearer(req.headers()).map(|key| key.map(str::to_owned)),
+            project: super::named_project(req.headers()).map(|name| name.map(str::to_owned)),
+            peer: peer(req),
+            is_allowed_in_dev: guard_dev(req),
+        }
+    }
+}
+
+async fn identify(access: &Access, shown: Shown) -> Result<Option<Principal>, Error> {
+    let principal = match shown.key {
+        Some(text) => access.authenticate(&text?, shown.peer).await?,
         None if access.is_dev() => {
-            guard_dev(req)?;
+            shown.is_allowed_in_dev?;
             Principal::dev()
         }
         None => return Ok(None),
     };
-    access.choose_project(principal, super::named_project(headers)?).await.map(Some)
+    access.choose_project(principal, shown.project?.as_deref()).await.map(Some)
 }
 
 /// A page of another site must not be able to use a server that asks for no key.

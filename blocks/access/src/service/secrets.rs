@@ -47,10 +47,10 @@ impl RootSecret {
                     claim_fingerprint(tx, root).await?;
                     return Ok(root.clone());
                 }
-                // Where a configured root made the fingerprint, no other root may take its place.
-                if store::get_installation(tx, ROOT).await?.is_none()
-                    && store::get_installation(tx, FINGERPRINT).await?.is_some()
-                {
+                // Where a configured root made the fingerprint, no other root may take its place. Read in this order: a node
+                // that starts at the same time commits both together.
+                let has_fingerprint = store::get_installation(tx, FINGERPRINT).await?.is_some();
+                if has_fingerprint && store::get_installation(tx, ROOT).await?.is_none() {
                     return Err(Error::RootSecretChanged);
                 }
                 store::claim_installation(tx, ROOT, &fresh).await?;
