@@ -128,8 +128,11 @@ async fn contents(db: &Db) -> BTreeMap<i64, i64> {
 fn agrees_with_the_model(make: impl AsyncFn() -> Fixture, at_once: bool, case_count: u32) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let f = runtime.block_on(make());
-    let mut runner =
-        TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(case_count) });
+    let mut runner = TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..ProptestConfig::with_cases(case_count)
+    });
     let strategy = prop::collection::vec(transaction(), 1..24);
     let outcome = runner.run(&strategy, |transactions| {
         runtime.block_on(async {
