@@ -7,14 +7,16 @@
 //!   waited is dropped with it: after a gap a reader reads the truth anew, and stale news would only undo that.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use kernel::Clock;
 use tokio::sync::{Notify, watch};
 
 use crate::{Error, Key, Result, stats::PubSubStats};
@@ -67,18 +69,27 @@ struct Waiting {
 struct Queue {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Whether its reader has it: only then can something be missed. Changed under the lock of the channels.
+    is_handed_out: AtomicBool,
 }
 
 #[derive(Default)]
 struct Channel {
     queues: Vec<Arc<Queue>>,
-    /// Whether the server said that it sends this channel's messages; always so in process.
-    confirmed: bool,
+    /// Whether the server said that it sends this channel's messages; unused in process.
+    is_confirmed: bool,
+}
+
+#[derive(Default)]
+struct Channels {
+    by_key: HashMap<Key, Channel>,
+    /// Channels that readers came to or left since the remote listener looked last.
+    changed: HashSet<Key>,
 }
 
 pub(crate) struct Hub {
     limits: PubSubLimits,
-    channels: Mutex<HashMap<Key, Channel>>,
+    channels: Mutex<Channels>,
     total_bytes: AtomicUsize,
     subscription_count: AtomicUsize,
     delivered_count: AtomicU64,
@@ -110,21 +121,52 @@ impl Hub {
         })
     }
 
+    /// Enters a reader. In process it hears everything from now on; else once [`Hub::await_confirmed`] returns `true`.
     pub(crate) fn subscribe(self: &Arc<Self>, channel: &Key) -> Result<Subscription> {
         let limit = self.limits.max_subscriptions;
         self.subscription_count
             .fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1))
             .map_err(|_| Error::TooLarge { what: "subscriptions of this process", limit })?;
-        let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Notify::new() });
-        lock(&self.channels).entry(channel.clone()).or_default().queues.push(queue.clone());
-        self.changed.notify_one();
+        let queue = Arc::new(Queue {
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            is_handed_out: AtomicBool::new(!self.is_remote),
+        });
+        let mut channels = lock(&self.channels);
+        channels.by_key.entry(channel.clone()).or_default().queues.push(queue.clone());
+        self.note_change(&mut channels, channel);
+        drop(channels);
         Ok(Subscription { hub: self.clone(), channel: channel.clone(), queue })
     }
 
-    /// Hands a message to every subscription of a channel of this process; never waits.
-    pub(crate) fn deliver(&self, channel: &Key, message: &Bytes) {
+    fn note_change(&self, channels: &mut Channels, channel: &Key) {
+        if self.is_remote {
+            channels.changed.insert(channel.clone());
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits, within `bound`, until the server sends the channel; then hands the subscription out either way. Whether it does.
+    pub(crate) async fn await_confirmed(&self, subscription: &Subscription, clock: &Clock, bound: Duration) -> bool {
+        let mut moves = self.confirmed.subscribe();
+        let confirmed = async {
+            loop {
+                moves.borrow_and_update();
+                if self.is_confirmed(&subscription.channel) || moves.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        clock.timeout(bound, confirmed).await;
         let channels = lock(&self.channels);
-        for queue in channels.get(channel).map(|c| c.queues.as_slice()).unwrap_or_default() {
+        subscription.queue.is_handed_out.store(true, Relaxed);
+        channels.by_key.get(&subscription.channel).is_some_and(|c| c.is_confirmed)
+    }
+
+    /// Hands a message to every subscription of a channel of this process; never waits.
+    pub(crate) fn deliver(&self, channel: &str, message: &Bytes) {
+        let channels = lock(&self.channels);
+        for queue in channels.by_key.get(channel).map(|c| c.queues.as_slice()).unwrap_or_default() {
             self.push(queue, message);
         }
     }
@@ -159,33 +201,43 @@ impl Hub {
         }
     }
 
-    /// Every channel that somebody listens to, with whether the server confirmed it.
-    pub(crate) fn channels(&self) -> Vec<(Key, bool)> {
-        lock(&self.channels).iter().map(|(key, c)| (key.clone(), c.confirmed)).collect()
+    /// Every channel that somebody listens to, for a new connection.
+    pub(crate) fn all_channels(&self) -> Vec<(Key, bool)> {
+        let mut channels = lock(&self.channels);
+        channels.changed.clear();
+        channels.by_key.keys().map(|key| (key.clone(), true)).collect()
     }
 
-    /// The server sends this channel from now on. `gap`: messages may have been missed until now.
-    pub(crate) fn confirm(&self, channel: &Key, gap: bool) {
-        if let Some(channel) = lock(&self.channels).get_mut(channel) {
-            channel.confirmed = true;
-            if gap {
-                for queue in &channel.queues {
-                    self.gap(&mut lock(&queue.waiting));
-                    queue.wake.notify_one();
-                }
+    /// Channels that changed since, and whether somebody listens to them now.
+    pub(crate) fn take_changes(&self) -> Vec<(Key, bool)> {
+        let mut channels = lock(&self.channels);
+        let changed = std::mem::take(&mut channels.changed);
+        changed.into_iter().map(|key| (key.clone(), channels.by_key.contains_key(&key))).collect()
+    }
+
+    /// The server sends this channel from now on. Whoever listened before may have missed something.
+    pub(crate) fn confirm(&self, channel: &Key) {
+        let mut channels = lock(&self.channels);
+        let Some(channel) = channels.by_key.get_mut(channel) else { return };
+        if !std::mem::replace(&mut channel.is_confirmed, true) {
+            for queue in channel.queues.iter().filter(|q| q.is_handed_out.load(Relaxed)) {
+                self.gap(&mut lock(&queue.waiting));
+                queue.wake.notify_one();
             }
         }
+        drop(channels);
+        self.confirmed.send_modify(|n| *n += 1);
     }
 
-    pub(crate) fn is_confirmed(&self, channel: &Key) -> bool {
-        lock(&self.channels).get(channel).is_some_and(|c| c.confirmed)
+    fn is_confirmed(&self, channel: &Key) -> bool {
+        lock(&self.channels).by_key.get(channel).is_some_and(|c| c.is_confirmed)
     }
 
     /// Whether the remote listener is connected.
     pub(crate) fn set_live(&self, live: bool) {
         self.live.store(live, Relaxed);
         if !live {
-            lock(&self.channels).values_mut().for_each(|c| c.confirmed = false);
+            lock(&self.channels).by_key.values_mut().for_each(|c| c.is_confirmed = false);
         }
     }
 
@@ -195,7 +247,7 @@ impl Hub {
 
     /// Ends every subscription: their `recv` gives `None` after what waits.
     pub(crate) fn close(&self) {
-        for queue in lock(&self.channels).values().flat_map(|c| &c.queues) {
+        for queue in lock(&self.channels).by_key.values().flat_map(|c| &c.queues) {
             lock(&queue.waiting).closed = true;
             queue.wake.notify_one();
         }
@@ -204,7 +256,7 @@ impl Hub {
     pub(crate) fn stats(&self) -> PubSubStats {
         PubSubStats {
             subscription_count: self.subscription_count.load(Relaxed),
-            channel_count: lock(&self.channels).len(),
+            channel_count: lock(&self.channels).by_key.len(),
             waiting_bytes: self.total_bytes.load(Relaxed),
             delivered_count: self.delivered_count.load(Relaxed),
             lost_count: self.lost_count.load(Relaxed),
@@ -259,18 +311,16 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut channels = lock(&self.hub.channels);
-        if let Some(channel) = channels.get_mut(&self.channel) {
+        if let Some(channel) = channels.by_key.get_mut(&self.channel) {
             channel.queues.retain(|q| !Arc::ptr_eq(q, &self.queue));
             if channel.queues.is_empty() {
-                channels.remove(&self.channel);
+                channels.by_key.remove(&self.channel);
+                self.hub.note_change(&mut channels, &self.channel);
             }
         }
         drop(channels);
         self.hub.total_bytes.fetch_sub(std::mem::take(&mut lock(&self.queue.waiting).bytes), Relaxed);
         self.hub.subscription_count.fetch_sub(1, Relaxed);
-        if self.hub.is_remote {
-            self.hub.changed.notify_one();
-        }
     }
 }
 

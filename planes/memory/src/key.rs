@@ -1,6 +1,6 @@
 //! Keys that cannot leave their project.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use kernel::ProjectId;
 
@@ -54,6 +54,12 @@ impl Key {
     /// Its length in bytes.
     pub(crate) fn byte_count(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -24,7 +24,7 @@
 //! **Does not promise.** That anything written is still there: every key may be evicted, and a restart of the process (in
 //! process) or of the server forgets everything. Whatever must not be lost belongs into the database plane.
 //!
-//! **Invariants.** MEMORY-1 to MEMORY-4 in [`local`], HUB-1 and HUB-2 in [`hub`].
+//! **Invariants.** MEMORY-1 to MEMORY-4 in `local`, HUB-1 and HUB-2 in `hub`, REDIS-1 to REDIS-3 in `redis`.
 //!
 //! **Limits.** The constants below, and [`MemoryConfig`].
 
@@ -35,6 +35,7 @@ mod key;
 mod local;
 mod op;
 mod plane;
+mod redis;
 mod space;
 mod stats;
 

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use kernel::{Clock, Rng, Tasks};
 
 use crate::{
-    EngineKind, Error, Health, Key, LocalOptions, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MemoryConfig, Result, Space, Stats,
-    Subscription,
+    EngineKind, Error, Health, Key, LocalOptions, MAX_KEY_BYTES, MAX_MESSAGE_BYTES, MemoryConfig, RedisOptions, Result,
+    Space, Stats, Subscription,
     hub::Hub,
     local::{Local, slot},
     op::{FromReply, Reply, Verb, at_most},
+    redis::Redis,
     stats::UseCounters,
 };
 
@@ -47,7 +48,7 @@ pub struct Memory(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     engine: Engine,
     /// All data in process; on Redis what stands in while it is down.
-    local: Local,
+    local: Arc<Local>,
     hub: Arc<Hub>,
     clock: Clock,
     uses: Mutex<BTreeMap<&'static str, Arc<UseCounters>>>,
@@ -55,28 +56,37 @@ pub(crate) struct Shared {
 
 enum Engine {
     Local,
+    Redis(Arc<Redis>),
 }
 
 impl Memory {
     /// The engine that the configuration names.
     pub fn open(config: &MemoryConfig, clock: Clock, rng: Rng, tasks: &Tasks) -> Result<Self> {
-        let _ = tasks;
         match config.redis() {
             None => Ok(Self::local(config.local(), clock, rng)),
-            Some(_) => Err(Error::Config("memory.url: this engine is not here".to_owned())),
+            Some(options) => Self::redis(options, clock, rng, tasks),
         }
     }
 
     /// In this process.
     #[allow(clippy::needless_pass_by_value, reason = "the same form as the other constructors")]
     pub fn local(options: LocalOptions, clock: Clock, rng: Rng) -> Self {
-        Self(Arc::new(Shared {
-            engine: Engine::Local,
-            local: Local::new(options.max_bytes, clock.clone(), &rng),
-            hub: Hub::new(options.pubsub, false),
-            clock,
-            uses: Mutex::default(),
-        }))
+        let local = Arc::new(Local::new(options.max_bytes, clock.clone(), &rng));
+        Self::made(Engine::Local, local, Hub::new(options.pubsub, false), clock)
+    }
+
+    /// On Redis or Valkey. Connects in the background, on `tasks` (of [`kernel::Stage::Planes`]): a server that is not there
+    /// does not keep the process from starting, it degrades the plane. The first operations wait for the first connection
+    /// within their time-out.
+    pub fn redis(options: RedisOptions, clock: Clock, rng: Rng, tasks: &Tasks) -> Result<Self> {
+        let stand_in = Arc::new(Local::new(options.fallback_max_bytes, clock.clone(), &rng));
+        let hub = Hub::new(options.pubsub, true);
+        let redis = Redis::start(options, clock.clone(), rng, &stand_in, &hub, tasks)?;
+        Ok(Self::made(Engine::Redis(redis), stand_in, hub, clock))
+    }
+
+    fn made(engine: Engine, local: Arc<Local>, hub: Arc<Hub>, clock: Clock) -> Self {
+        Self(Arc::new(Shared { engine, local, hub, clock, uses: Mutex::default() }))
     }
 
     /// The operations, for a declared use.
@@ -91,6 +101,8 @@ impl Memory {
     pub fn engine(&self) -> EngineKind {
         match &self.0.engine {
             Engine::Local => EngineKind::Local,
+            Engine::Redis(redis) if redis.options.cluster => EngineKind::Cluster,
+            Engine::Redis(_) => EngineKind::Redis,
         }
     }
 
@@ -98,6 +110,7 @@ impl Memory {
     pub async fn ping(&self) -> Result<()> {
         match &self.0.engine {
             Engine::Local => Ok(()),
+            Engine::Redis(redis) => redis.ping().await,
         }
     }
 
@@ -105,18 +118,23 @@ impl Memory {
     pub fn health(&self) -> Health {
         match &self.0.engine {
             Engine::Local => Health::Serving,
+            Engine::Redis(redis) => redis.health(),
         }
     }
 
     /// Counts for operators.
     pub fn stats(&self) -> Stats {
         let uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let redis = match &self.0.engine {
+            Engine::Local => None,
+            Engine::Redis(redis) => Some(redis),
+        };
         Stats {
             engine: self.engine(),
             local: self.0.local.stats(),
             pubsub: self.0.hub.stats(),
-            connect_count: 0,
-            in_flight_count: 0,
+            connect_count: redis.map_or(0, |r| r.connect_count()),
+            in_flight_count: redis.map_or(0, |r| r.in_flight_count()),
             uses: uses.values().map(|u| u.stats()).collect(),
         }
     }
@@ -135,6 +153,7 @@ impl Shared {
         counters.operations.fetch_add(1, Relaxed);
         let reply = match &self.engine {
             Engine::Local => self.local.apply(key, &verb),
+            Engine::Redis(redis) => redis.run(key, &verb).await,
         };
         let reply = match reply {
             Err(e) if e.is_down() => self.while_down(counters, key, &verb, e),
@@ -156,11 +175,26 @@ impl Shared {
         at_most("channel (bytes)", channel.as_str().len(), MAX_KEY_BYTES)?;
         at_most("message (bytes)", message.len(), MAX_MESSAGE_BYTES)?;
         counters.operations.fetch_add(1, Relaxed);
-        match &self.engine {
+        let sent = match &self.engine {
             Engine::Local => {
-                self.hub.deliver(channel, &Bytes::copy_from_slice(message));
-                Ok(())
+                self.hub.deliver(channel.as_str(), &Bytes::copy_from_slice(message));
+                return Ok(());
             }
+            Engine::Redis(redis) => redis.publish(channel, message).await,
+        };
+        match sent {
+            Err(e) if e.is_down() => {
+                counters.down.fetch_add(1, Relaxed);
+                match counters.declared.on_down {
+                    OnDown::Open => Ok(()),
+                    OnDown::BoundedLocal => {
+                        self.hub.deliver(channel.as_str(), &Bytes::copy_from_slice(message));
+                        Ok(())
+                    }
+                    OnDown::Closed => Err(e),
+                }
+            }
+            other => other,
         }
     }
 
@@ -169,6 +203,17 @@ impl Shared {
         counters.operations.fetch_add(1, Relaxed);
         match &self.engine {
             Engine::Local => self.hub.subscribe(channel),
+            Engine::Redis(redis) => {
+                let subscription = self.hub.subscribe(channel)?;
+                let bound = redis.options.operation_timeout;
+                if !self.hub.await_confirmed(&subscription, &self.clock, bound).await {
+                    counters.down.fetch_add(1, Relaxed);
+                    if counters.declared.on_down == OnDown::Closed {
+                        return Err(Error::Unavailable("the subscription was not confirmed in time".to_owned()));
+                    }
+                }
+                Ok(subscription)
+            }
         }
     }
 }

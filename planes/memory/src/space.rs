@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Error, Event, Key, Order, Result, Subscription, Ttl, Use, op::Verb, plane::Shared, stats::UseCounters};
+use crate::{Key, Order, Result, Subscription, Ttl, Use, op::Verb, plane::Shared, stats::UseCounters};
 
 /// The operations of the plane, for one declared [`Use`]. Cheap to clone.
 ///
 /// Every operation is atomic, works on one key and is one round trip on Redis. A key holds one type: an operation for another
-/// fails with [`Error::WrongType`] and changes nothing ([`Space::set`] and [`Space::delete`] take every type); do not use
+/// fails with [`crate::Error::WrongType`] and changes nothing ([`Space::set`] and [`Space::delete`] take every type); do not use
 /// presence and sorted set operations on the same key. Times to live are rounded up to whole milliseconds; `None` is no end.
 #[derive(Clone)]
 pub struct Space {
@@ -205,7 +205,7 @@ impl Space {
     // ── Publish and subscribe ───────────────────────────────────────────────────────────────────────────────────────────
 
     /// Sends a message of at most [`crate::MAX_MESSAGE_BYTES`] to whoever listens now, in every process. At most once: whoever
-    /// misses it sees an [`Event::Gap`].
+    /// misses it sees an [`crate::Event::Gap`].
     ///
     /// While Redis is down: [`crate::OnDown::Open`] drops it, [`crate::OnDown::BoundedLocal`] reaches this process alone.
     pub async fn publish(&self, channel: &Key, message: impl Into<Bytes>) -> Result<()> {
@@ -215,7 +215,7 @@ impl Space {
     /// Listens to a channel: what is published after this returns arrives.
     ///
     /// While Redis is down: [`crate::OnDown::Closed`] fails; otherwise the subscription waits for the server, and begins with an
-    /// [`Event::Gap`] when it is back.
+    /// [`crate::Event::Gap`] when it is back.
     pub async fn subscribe(&self, channel: &Key) -> Result<Subscription> {
         self.shared.subscribe(&self.counters, channel).await
     }

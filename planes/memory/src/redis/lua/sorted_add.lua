@@ -1,0 +1,13 @@
+-- 1 ms to live (0: as it is), 2 most members, 3… score and member in turns
+local limit, size = tonumber(ARGV[2]), redis.call('ZCARD', KEYS[1])
+if size + (#ARGV - 2) / 2 > limit then
+  local seen = {}
+  for i = 4, #ARGV, 2 do
+    if not seen[ARGV[i]] and not redis.call('ZSCORE', KEYS[1], ARGV[i]) then size = size + 1 end
+    seen[ARGV[i]] = true
+  end
+  if size > limit then return redis.error_reply('MSLIMIT too many members') end
+end
+local added = redis.call('ZADD', KEYS[1], unpack(ARGV, 3))
+if ARGV[1] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return added
