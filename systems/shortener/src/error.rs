@@ -14,7 +14,6 @@ kernel::codes! {
     EXPIRY_INVALID = "SHORTENER_EXPIRY_INVALID", Unprocessable, "The expiry lies in the past";
     RANGE_INVALID = "SHORTENER_RANGE_INVALID", Invalid, "The time range cannot be charted";
     LINK_UNKNOWN = "SHORTENER_LINK_UNKNOWN", NotFound, "There is no such link";
-    LINK_EXPIRED = "SHORTENER_LINK_EXPIRED", Gone, "The link has expired";
     LINK_CHANGED = "SHORTENER_LINK_CHANGED", PreconditionFailed, "The link was changed meanwhile";
     RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
     CODES_EXHAUSTED = "SHORTENER_CODES_EXHAUSTED", Unavailable, "No free code was found";
@@ -81,12 +80,12 @@ impl From<Error> for Problem {
                 Self::new(&EXPIRY_INVALID, detail).field("/expires_at", detail)
             }
             Error::Range(SeriesError::Empty) => {
-                Self::new(&RANGE_INVALID, "`to` must lie after `from`.").field("to", "must lie after `from`")
+                Self::new(&RANGE_INVALID, "`to` must lie after `from`.").field("?to", "must lie after `from`")
             }
             Error::Range(SeriesError::TooMany) => {
                 let detail =
                     format!("The range has more than {MAX_POINTS} points; choose a longer step or a shorter range.");
-                Self::new(&RANGE_INVALID, detail).field("step", "choose a longer one")
+                Self::new(&RANGE_INVALID, detail).field("?step", "choose a longer one")
             }
             Error::LinkUnknown => {
                 Self::new(&LINK_UNKNOWN, "This project has no link with that code; codes mind their case.")

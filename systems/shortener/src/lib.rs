@@ -1,8 +1,49 @@
 //! Short links with click analytics (SD1).
+//!
+//! ```text
+//! visit ─▶ Redirector ─▶ near cache ──(miss, one question for all)──▶ links
+//!              │              ▲ invalidations of other nodes (memory plane)
+//!              └─ click ─▶ queue ─▶ pending ─(each second, one transaction)─▶ rollups by minute, hour, day
+//! create ─▶ id of a block ─▶ keyed permutation ─▶ code ─▶ links
+//! ```
+//!
+//! # Promises
+//! 1. A link that [`Shortener::create`] returned is committed; the same token again gives the same link.
+//! 2. Two links never have the same code, on any number of nodes, and the code of a deleted link is never given again.
+//! 3. From its expiry on a link answers 410; an unknown or deleted one answers 404.
+//! 4. A deleted link is followed nowhere after `cache_max_age` (30 s), usually at once; after `cache_max_age_degraded` (2 s) on nodes
+//!    that know that they receive no invalidations.
+//! 5. A redirect never waits for its click, and never fails because of it. What is recorded is written exactly once unless
+//!    the process dies.
+//! 6. A deletion and its audit entry are committed together.
+//!
+//! # Does not promise
+//! - That clicks of the last second survive a crash; that bots are recognised which hide.
+//! - That a project may create exactly its limit: around the turn of a minute it may be twice the limit in 60 seconds, and while Redis
+//!   is away each node counts for itself.
+//!
+//! # Invariants
+//! CODES-1 to CODES-3 (`model/code.rs`), BLOCKS-1 to BLOCKS-3 (`service/blocks.rs`), CLICKS-1 to CLICKS-4 (`service/clicks.rs`),
+//! NEAR-1 to NEAR-3 (`service/near.rs`).
+//!
+//! # Planes
+//! database: links, ids, rollups. memory: invalidations (lost ones cost at most promise 4), rate of creations (bounded local).
+//!
+//! # Limits
+//! [`ShortenerConfig`]; [`model::MAX_URL_CHARS`], [`model::MAX_POINTS`], pages of at most 200 links.
 
 pub mod config;
+pub mod console;
 pub mod error;
+pub mod http;
 pub mod model;
+mod service;
+mod store;
+mod telemetry;
+mod worker;
 
 pub use config::ShortenerConfig;
-pub use error::Error;
+pub use error::{CODES, Error};
+pub use http::redirect::{Answer, Redirector, Visit};
+pub use service::{Created, Deps, LinkPage, NewLink, Shortener};
+pub use store::{MIGRATIONS, ProjectTotals};

@@ -47,6 +47,15 @@ impl Step {
         }
     }
 
+    /// How far back one usually looks in this step: 2 hours, 2 days, 30 days.
+    pub const fn usual_range(self) -> Duration {
+        match self {
+            Self::Minute => Duration::from_hours(2),
+            Self::Hour => Duration::from_hours(48),
+            Self::Day => Duration::from_hours(24 * 30),
+        }
+    }
+
     /// Its name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 use crate::{Finding, House};
 
 /// Each is a file or, where it grew, a file with a folder of the same name.
-const DOORS: [&str; 10] = ["lib", "config", "error", "model", "ports", "store", "service", "worker", "http", "console"];
+const DOORS: [&str; 11] =
+    ["lib", "config", "error", "model", "ports", "store", "service", "worker", "http", "console", "telemetry"];
 
 /// Protocols of the fields, each of which may be a door of the room that speaks it.
 const PROTOCOLS: [&str; 12] =

@@ -1,0 +1,215 @@
+//! What visitors get: the redirect, or a small page that says why not.
+//!
+//! Made for the public listener: [`Redirector::try_cached`] answers from memory without waiting, and only what is not in
+//! memory goes through [`Redirector::resolve`]. Neither needs a router.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+        RETRY_AFTER, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use http_body_util::Full;
+
+use crate::{
+    model::{is_bot, looks_like_code},
+    service::{Known, Shortener},
+};
+
+/// The answer to a visit: its body is whole and in memory.
+pub type Answer = Response<Full<Bytes>>;
+
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+
+/// What of a request decides the answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit<'a> {
+    /// The method: GET and HEAD are answered, only GET is a click.
+    pub method: &'a Method,
+    /// The path, from its slash; the query is not looked at.
+    pub path: &'a str,
+    /// `User-Agent`, by which bots are counted apart.
+    pub user_agent: Option<&'a HeaderValue>,
+}
+
+impl<'a> Visit<'a> {
+    /// Of a whole request.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        Self { method: request.method(), path: request.uri().path(), user_agent: request.headers().get(USER_AGENT) }
+    }
+}
+
+/// Answers visits. Cheap to clone; each worker of a listener has one of its own, so that workers do not share a queue of
+/// clicks.
+#[derive(Debug, Clone)]
+pub struct Redirector {
+    shortener: Shortener,
+    worker: usize,
+    pages: Arc<Pages>,
+}
+
+impl Redirector {
+    /// For worker 0; see [`Redirector::for_worker`].
+    pub fn new(shortener: Shortener) -> Self {
+        Self { shortener, worker: 0, pages: Arc::new(Pages::new()) }
+    }
+
+    /// The same for another worker, numbered from 0.
+    #[must_use]
+    pub fn for_worker(&self, worker: usize) -> Self {
+        Self { worker, ..self.clone() }
+    }
+
+    /// Answers from memory: what is cached, what can be no code, a method that is not allowed. `None` when the database has to
+    /// be asked: then call [`Redirector::resolve`]. Never waits.
+    pub fn try_cached(&self, visit: &Visit<'_>) -> Option<Answer> {
+        let telemetry = self.shortener.telemetry();
+        if visit.method != Method::GET && visit.method != Method::HEAD {
+            telemetry.refused.inc();
+            return Some(self.pages.method.answer(visit.method));
+        }
+        let code = visit.path.strip_prefix('/').unwrap_or(visit.path);
+        if !looks_like_code(code) {
+            telemetry.unknown.inc();
+            return Some(self.pages.unknown.answer(visit.method));
+        }
+        self.shortener.known(code).map(|known| self.answer(visit, &known))
+    }
+
+    /// Answers, asking the database when memory does not know. Visits of one code share one question.
+    pub async fn resolve(&self, visit: &Visit<'_>) -> Answer {
+        if let Some(answer) = self.try_cached(visit) {
+            return answer;
+        }
+        let code = visit.path.strip_prefix('/').unwrap_or(visit.path);
+        match self.shortener.learn(code).await {
+            Ok(known) => self.answer(visit, &known),
+            Err(problem) => {
+                let reason = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
+                tracing::warn!(code = problem.code.name, reason, "a short URL could not be resolved");
+                self.shortener.telemetry().unavailable.inc();
+                self.pages.unavailable.answer(visit.method)
+            }
+        }
+    }
+
+    fn answer(&self, visit: &Visit<'_>, known: &Known) -> Answer {
+        let telemetry = self.shortener.telemetry();
+        let Some(target) = known else {
+            telemetry.unknown.inc();
+            return self.pages.unknown.answer(visit.method);
+        };
+        let now = self.shortener.now();
+        if target.expires_at.is_some_and(|at| at <= now) {
+            telemetry.expired.inc();
+            return self.pages.expired.answer(visit.method);
+        }
+        telemetry.found.inc();
+        // HEAD is what checkers of links send; a person's browser never does.
+        if visit.method == Method::GET {
+            let bot = visit.user_agent.is_some_and(|agent| is_bot(agent.as_bytes()));
+            self.shortener.click(self.worker, target, now, bot);
+        }
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::FOUND;
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(LOCATION, target.location.clone());
+        // Not kept by anybody: every visit is seen, and a deleted link stops to lead anywhere.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=0"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin"));
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// The pages for people, made once.
+#[derive(Debug)]
+struct Pages {
+    unknown: Page,
+    expired: Page,
+    method: Page,
+    unavailable: Page,
+}
+
+#[derive(Debug)]
+struct Page {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto 0;padding:0 1rem}\
+                     h1{font-size:1.75rem;margin:0 0 .5rem}p{margin:0;opacity:.8}";
+
+impl Pages {
+    fn new() -> Self {
+        let page = |status, title: &str, text: &str| Page::new(status, title, text);
+        let mut method = page(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "A short link can only be followed",
+            "This address answers GET and HEAD. Links are made through the API.",
+        );
+        method.headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut unavailable = page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This link cannot be looked up right now",
+            "It is not lost. Please try again in a moment.",
+        );
+        unavailable.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Self {
+            unknown: page(
+                StatusCode::NOT_FOUND,
+                "There is no such link",
+                "Look at the address again: capital and small letters differ, and the end may have been cut off.",
+            ),
+            expired: page(
+                StatusCode::GONE,
+                "This link has expired",
+                "It was made for a limited time, which is over. Whoever gave it to you may have a new one.",
+            ),
+            method,
+            unavailable,
+        }
+    }
+}
+
+impl Page {
+    fn new(status: StatusCode, title: &str, text: &str) -> Self {
+        let mut body = String::with_capacity(1024);
+        // Writing to a String cannot fail.
+        let written = write!(
+            body,
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p>{text}</p>\n</html>\n"
+        );
+        debug_assert!(written.is_ok(), "a String takes every text");
+        let hash = STANDARD.encode(ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes()));
+        let csp = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
+        if let Ok(csp) = HeaderValue::try_from(csp) {
+            headers.insert(CONTENT_SECURITY_POLICY, csp);
+        }
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        Self { status, headers, body: body.into() }
+    }
+
+    fn answer(&self, method: &Method) -> Answer {
+        // HEAD carries the length of what GET would send.
+        let body = if method == Method::HEAD { Bytes::new() } else { self.body.clone() };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        response
+    }
+}

@@ -1,0 +1,123 @@
+//! Telling other nodes that a link changed, over the memory plane.
+//!
+//! What is told is only what makes near caches fresh sooner: an invalidation that is lost costs at most `cache_max_age`
+//! (NEAR-1). What could not be sent is sent again as soon as the plane serves; what was not received shows as a gap, after which
+//! everything is forgotten.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use kernel::{Clock, ProjectId, Shutdown};
+use memory::{Event, Key, Memory, OnDown, Space, Subscription, Use};
+
+use super::near::Near;
+use crate::{model::Code, telemetry::Telemetry};
+
+/// A failure is seen here, and answered by sending again.
+const INVALIDATIONS: Use = Use { name: "shortener.invalidations", on_down: OnDown::Closed };
+/// The message that makes a node forget everything; no code holds this character.
+const EVERYTHING: &str = "*";
+/// Invalidations that wait to be sent; beyond, "everything" takes their place.
+const MAX_UNSENT: usize = 10_000;
+/// How often what was not sent is tried again, and the state of the subscription looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(crate) struct Invalidations {
+    space: Space,
+    channel: Key,
+    unsent: Mutex<VecDeque<Bytes>>,
+    telemetry: Telemetry,
+}
+
+impl Invalidations {
+    pub(crate) fn new(memory: &Memory, telemetry: Telemetry) -> Self {
+        // One channel for the installation: visitors belong to no project.
+        let channel = Key::new(&ProjectId::default_project(), "shortener", ["invalidations"]);
+        Self { space: memory.with(INVALIDATIONS), channel, unsent: Mutex::default(), telemetry }
+    }
+
+    /// Tells other nodes to forget a code, now or when the memory plane serves again.
+    pub(crate) async fn tell_others(&self, code: &Code) {
+        let message = Bytes::copy_from_slice(code.as_str().as_bytes());
+        if let Err(e) = self.space.publish(&self.channel, message.clone()).await {
+            self.telemetry.invalidations_unsent.inc();
+            tracing::warn!(error = %e, "other nodes were not told of a changed link; they are told when the memory plane serves");
+            let mut unsent = self.unsent();
+            if unsent.len() >= MAX_UNSENT {
+                unsent.clear();
+                unsent.push_back(Bytes::from_static(EVERYTHING.as_bytes()));
+            } else {
+                unsent.push_back(message);
+            }
+        }
+    }
+
+    /// Applies what other nodes tell until shutdown, and sends again what could not be sent.
+    pub(crate) async fn hear(&self, near: &Near, clock: &Clock, shutdown: &Shutdown) {
+        while !shutdown.is_triggered() {
+            match self.space.subscribe(&self.channel).await {
+                Ok(subscription) => self.follow(subscription, near, clock, shutdown).await,
+                Err(e) => tracing::warn!(error = %e, "invalidations cannot be received; trying again"),
+            }
+            near.set_degraded(true);
+            if shutdown.or(clock.sleep(TICK)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Until the subscription ends or shutdown.
+    async fn follow(&self, mut subscription: Subscription, near: &Near, clock: &Clock, shutdown: &Shutdown) {
+        // What was loaded before anything was heard may have changed unheard.
+        near.forget_all();
+        loop {
+            near.set_degraded(!subscription.is_live());
+            tokio::select! {
+                event = subscription.recv() => match event {
+                    Some(Event::Message(code)) => self.apply(&code, near),
+                    Some(Event::Gap) => self.forget_all(near),
+                    None => return,
+                },
+                () = clock.sleep(TICK) => self.send_again().await,
+                () = shutdown.wait() => return,
+            }
+        }
+    }
+
+    fn apply(&self, message: &[u8], near: &Near) {
+        match std::str::from_utf8(message) {
+            Ok(EVERYTHING) => self.forget_all(near),
+            Ok(code) => {
+                near.forget(code);
+                self.telemetry.invalidated_elsewhere.inc();
+            }
+            Err(_) => tracing::warn!("an invalidation that is no code was ignored"),
+        }
+    }
+
+    fn forget_all(&self, near: &Near) {
+        near.forget_all();
+        self.telemetry.invalidated_all.inc();
+    }
+
+    async fn send_again(&self) {
+        while let Some(message) = { self.unsent().front().cloned() } {
+            if self.space.publish(&self.channel, message.clone()).await.is_err() {
+                return;
+            }
+            let mut unsent = self.unsent();
+            if unsent.front() == Some(&message) {
+                unsent.pop_front();
+            }
+        }
+    }
+
+    fn unsent(&self) -> std::sync::MutexGuard<'_, VecDeque<Bytes>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,160 @@
+//! The near cache: what this node knows of codes, the unknown ones included.
+//!
+//! - NEAR-1: an entry is never served past its age: `cache_max_age` while invalidations arrive, `cache_max_age_degraded` while
+//!   they do not, `cache_unknown_age` for a code that no link has.
+//! - NEAR-2: what was read from the database before an invalidation is not kept after it: every invalidation moves the epoch of
+//!   its code, and a load that began in an older epoch takes its entry out again.
+//! - NEAR-3: never more than `cache_entries` entries nor `cache_bytes` bytes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::HeaderValue;
+use kernel::Timestamp;
+use quick_cache::{Weighter, sync::Cache};
+
+use super::clicks::ProjectIndex;
+use crate::{
+    config::ShortenerConfig,
+    model::{Code, LinkId},
+    telemetry::Telemetry,
+};
+
+const EPOCHS: usize = 256;
+/// What an entry takes beside its texts, roughly.
+const ENTRY_BYTES: u64 = 160;
+
+/// What a redirect needs of a link.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) link: LinkId,
+    pub(crate) project: ProjectIndex,
+    pub(crate) location: HeaderValue,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// What is known of a code; `None` when no link has it.
+pub(crate) type Known = Option<Arc<Target>>;
+
+#[derive(Debug, Clone)]
+struct Entry {
+    known: Known,
+    loaded_at: Duration,
+}
+
+/// Entries weigh their bytes, and at least so much that no more than `cache_entries` of them fit.
+#[derive(Debug, Clone)]
+struct ByBytes {
+    least: u64,
+}
+
+impl Weighter<Code, Entry> for ByBytes {
+    fn weight(&self, code: &Code, entry: &Entry) -> u64 {
+        let texts = code.as_str().len() + entry.known.as_ref().map_or(0, |t| t.location.len());
+        (ENTRY_BYTES + texts as u64).max(self.least)
+    }
+}
+
+/// Where a load began; see NEAR-2.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Epoch {
+    slot: usize,
+    value: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Near {
+    cache: Cache<Code, Entry, ByBytes>,
+    epochs: Box<[AtomicU64]>,
+    is_degraded: AtomicBool,
+    max_age: Duration,
+    max_age_degraded: Duration,
+    unknown_age: Duration,
+    telemetry: Telemetry,
+}
+
+impl Near {
+    pub(crate) fn new(config: &ShortenerConfig, telemetry: Telemetry) -> Self {
+        let least = (config.cache_bytes.0 / config.cache_entries.max(1) as u64).max(1);
+        Self {
+            cache: Cache::with_weighter(config.cache_entries, config.cache_bytes.0, ByBytes { least }),
+            epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+            is_degraded: AtomicBool::new(false),
+            max_age: config.cache_max_age,
+            max_age_degraded: config.cache_max_age_degraded.min(config.cache_max_age),
+            unknown_age: config.cache_unknown_age,
+            telemetry,
+        }
+    }
+
+    /// What is known of `code` at `now` (monotonic), if that is fresh enough.
+    pub(crate) fn get(&self, code: &str, now: Duration) -> Option<Known> {
+        let found = self.cache.get(code).filter(|entry| {
+            let age = now.saturating_sub(entry.loaded_at);
+            age < self.age_limit(entry.known.is_some())
+        });
+        let counter = if found.is_some() { &self.telemetry.cache_hits } else { &self.telemetry.cache_misses };
+        counter.inc();
+        found.map(|entry| entry.known)
+    }
+
+    fn age_limit(&self, is_link: bool) -> Duration {
+        let link = if self.is_degraded.load(Ordering::Relaxed) { self.max_age_degraded } else { self.max_age };
+        if is_link { link } else { link.min(self.unknown_age) }
+    }
+
+    /// To be called before the database is asked.
+    pub(crate) fn begin(&self, code: &str) -> Epoch {
+        let slot = slot(code);
+        Epoch { slot, value: self.epochs[slot].load(Ordering::SeqCst) }
+    }
+
+    /// Keeps what a load found; `now` is when it *began*, so that its age counts from before it was read.
+    pub(crate) fn keep(&self, code: &Code, known: Known, began: Epoch, now: Duration) {
+        self.cache.insert(code.clone(), Entry { known, loaded_at: now });
+        if self.epochs[began.slot].load(Ordering::SeqCst) != began.value {
+            self.cache.remove(code);
+        }
+    }
+
+    /// Forgets a code, and what is being loaded for it.
+    pub(crate) fn forget(&self, code: &str) {
+        self.epochs[slot(code)].fetch_add(1, Ordering::SeqCst);
+        self.cache.remove(code);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget_all(&self) {
+        for epoch in &self.epochs {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.cache.clear();
+    }
+
+    /// Says whether invalidations arrive.
+    pub(crate) fn set_degraded(&self, is_degraded: bool) {
+        self.is_degraded.store(is_degraded, Ordering::Relaxed);
+        self.telemetry.cache_degraded.set(i64::from(is_degraded));
+    }
+
+    /// Whether invalidations do not arrive.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.is_degraded.load(Ordering::Relaxed)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.cache.len()
+    }
+}
+
+/// FNV-1a, folded: only spreads codes over epochs.
+fn slot(code: &str) -> usize {
+    let hash = code.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    usize::try_from((hash >> 32) % EPOCHS as u64).unwrap_or(0)
+}

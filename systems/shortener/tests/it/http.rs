@@ -1,0 +1,261 @@
+//! The API, as its clients see it.
+
+use ::http::{Method, Request, StatusCode, header};
+use axum::{Extension, Router, body::Body};
+use http_body_util::BodyExt as _;
+use identity::{Principal, Scope, Scopes};
+use kernel::{Clock, ProjectId, Rng};
+use serde_json::{Value, json};
+use shortener::NewLink;
+use tower::ServiceExt as _;
+
+use access::Caller;
+
+use crate::world::{Engine, Node, START, World, link};
+
+/// The routes as a key with these scopes sees them.
+fn as_key(node: &Node, project: &str, scopes: &[&str]) -> Router {
+    let scopes = Scopes::new(scopes.iter().map(|s| s.parse::<Scope>().unwrap())).unwrap();
+    let id = identity::ApiKey::generate(&Clock::system(), &Rng::seeded(3)).id();
+    let principal = Principal::of_key(ProjectId::parse(project).unwrap(), id, "test", scopes);
+    shortener::http::routes(node.shortener.clone()).layer(Extension(Caller::new(principal)))
+}
+
+struct Answer {
+    status: u16,
+    headers: ::http::HeaderMap,
+    json: Value,
+}
+
+async fn send(app: &Router, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = match body {
+        Some(json) => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            Body::from(json.to_string())
+        }
+        None => Body::empty(),
+    };
+    let response = app.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let json = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    Answer { status: parts.status.as_u16(), headers: parts.headers, json }
+}
+
+#[tokio::test]
+async fn a_link_from_creation_to_deletion() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let app = as_key(&node, "default", &["links:write"]);
+    let made = send(&app, Method::POST, "/v1/links", &[], Some(json!({ "url": "https://Example.com" }))).await;
+    assert_eq!(made.status, 201);
+    let code = made.json["code"].as_str().unwrap().to_owned();
+    assert_eq!(
+        made.json,
+        json!({
+            "code": code, "short_url": format!("https://go.example.com/{code}"), "url": "https://example.com/",
+            "is_alias": false, "status": "active", "created_at": START.to_string(), "created_by": "test",
+            "expires_at": null,
+        })
+    );
+    let path = format!("/v1/links/{code}");
+    assert_eq!(made.headers[header::LOCATION], path);
+    let etag = made.headers[header::ETAG].to_str().unwrap().to_owned();
+
+    let read = send(&app, Method::GET, &path, &[], None).await;
+    assert_eq!((read.status, &read.json), (200, &made.json));
+    assert_eq!(read.headers[header::ETAG], etag);
+    assert_eq!(send(&app, Method::GET, &path, &[("if-none-match", &etag)], None).await.status, 304);
+    // Clicks do not change the link itself, so that busy links can be changed under If-Match.
+    node.status(&code).await;
+    node.shortener.flush_clicks().await.unwrap();
+    assert_eq!(send(&app, Method::GET, &path, &[("if-none-match", &etag)], None).await.status, 304);
+    let list = send(&app, Method::GET, "/v1/links", &[], None).await;
+    assert_eq!(list.json["items"][0]["code"], code);
+    assert_eq!(
+        (list.json["items"][0]["click_count"].as_u64(), list.json["items"].as_array().unwrap().len()),
+        (Some(1), 1)
+    );
+    assert_eq!(list.json["next_cursor"], Value::Null);
+
+    let refused = send(&app, Method::DELETE, &path, &[("if-match", "\"v99\"")], None).await;
+    assert_eq!((refused.status, refused.json["code"].as_str()), (412, Some("SHORTENER_LINK_CHANGED")));
+    assert_eq!(send(&app, Method::DELETE, &path, &[("if-match", &etag)], None).await.status, 204);
+    let gone = send(&app, Method::GET, &path, &[], None).await;
+    assert_eq!((gone.status, gone.json["code"].as_str()), (404, Some("SHORTENER_LINK_UNKNOWN")));
+    assert_eq!(node.status(&code).await, 404);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_status_and_code() {
+    let world = World::with(Engine::Sqlite, |c| c.creation_limit_per_minute = 12).await;
+    let node = world.node().await;
+    node.alias("taken", "https://example.com/").await.unwrap();
+    let ends = NewLink {
+        alias: Some("ends".to_owned()),
+        expires_at: Some(START.plus(std::time::Duration::from_secs(1))),
+        ..link("https://example.com/")
+    };
+    node.create(ends).await.unwrap();
+    world.sim.advance(std::time::Duration::from_secs(1));
+    let app = as_key(&node, "default", &["links:write"]);
+    let url = "https://example.com/";
+    let (post, get, delete) = (Method::POST, Method::GET, Method::DELETE);
+    let series = "/v1/links/taken/clicks";
+    for (method, path, body, status, code) in [
+        (&post, "/v1/links", Some(json!({ "url": "nope" })), 422, "SHORTENER_INVALID_URL"),
+        (&post, "/v1/links", Some(json!({ "url": "javascript:alert(1)" })), 422, "SHORTENER_INVALID_URL"),
+        (&post, "/v1/links", Some(json!({ "url": "https://a:b@example.com/" })), 422, "SHORTENER_INVALID_URL"),
+        (&post, "/v1/links", Some(json!({ "url": url, "alias": "a b" })), 422, "SHORTENER_ALIAS_INVALID"),
+        (&post, "/v1/links", Some(json!({ "url": url, "alias": "metrics" })), 422, "SHORTENER_ALIAS_RESERVED"),
+        (&post, "/v1/links", Some(json!({ "url": url, "alias": "taken" })), 409, "SHORTENER_ALIAS_TAKEN"),
+        (
+            &post,
+            "/v1/links",
+            Some(json!({ "url": url, "expires_at": "2020-01-01T00:00:00Z" })),
+            422,
+            "SHORTENER_EXPIRY_INVALID",
+        ),
+        (&post, "/v1/links", Some(json!({ "url": url, "expires_at": "tomorrow" })), 400, "INVALID_JSON"),
+        (&post, "/v1/links", Some(json!({ "url": 7 })), 400, "INVALID_JSON"),
+        (&post, "/v1/links", Some(json!({})), 400, "INVALID_JSON"),
+        (&post, "/v1/links", Some(json!({ "url": url, "colour": "red" })), 400, "INVALID_JSON"),
+        (&post, "/v1/links", None, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        (&get, "/v1/links?limit=0", None, 400, "INVALID_QUERY"),
+        (&get, "/v1/links?limit=201", None, 400, "INVALID_QUERY"),
+        (&get, "/v1/links?limet=1", None, 400, "INVALID_QUERY"),
+        (&get, "/v1/links?cursor=forged", None, 400, "INVALID_CURSOR"),
+        (&get, "/v1/links/nowhere", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&get, "/v1/links/no%20code", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&get, "/v1/links/nul%00", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&delete, "/v1/links/nowhere", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&get, "/v1/links/nowhere/clicks", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&get, &format!("{series}?step=week"), None, 400, "INVALID_QUERY"),
+        (
+            &get,
+            &format!("{series}?from=2026-11-24T00:00:00Z&to=2026-11-23T00:00:00Z"),
+            None,
+            400,
+            "SHORTENER_RANGE_INVALID",
+        ),
+        (&get, &format!("{series}?step=minute&from=2020-01-01T00:00:00Z"), None, 400, "SHORTENER_RANGE_INVALID"),
+        (&get, &format!("{series}?from=0001-01-01T00:00:00Z"), None, 400, "SHORTENER_RANGE_INVALID"),
+        (&get, &format!("{series}?from=yesterday"), None, 400, "INVALID_QUERY"),
+    ] {
+        let got = send(&app, method.clone(), path, &[], body.clone()).await;
+        assert_eq!(
+            (got.status, got.json["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path} {body:?}: {}",
+            got.json
+        );
+        assert_eq!(got.headers[header::CONTENT_TYPE], "application/problem+json");
+        assert!(got.json["detail"].as_str().unwrap().len() > 10);
+    }
+    // An expired link is still there for its owner.
+    assert_eq!(send(&app, Method::GET, "/v1/links/ends", &[], None).await.json["status"], "expired");
+    // Only creations that were valid count: `taken` twice and `ends` so far.
+    for i in 0..20 {
+        let made = send(&app, Method::POST, "/v1/links", &[], Some(json!({ "url": url }))).await;
+        if made.status == 429 {
+            assert_eq!((i, made.json["code"].as_str()), (9, Some("SHORTENER_RATE_LIMITED")));
+            assert_eq!(made.headers[header::RETRY_AFTER], "59");
+            // The next minute is a new one, and another project has its own.
+            let other = as_key(&node, "other", &["links:write"]);
+            assert_eq!(send(&other, Method::POST, "/v1/links", &[], Some(json!({ "url": url }))).await.status, 201);
+            world.sim.advance(std::time::Duration::from_secs(59));
+            assert_eq!(send(&app, Method::POST, "/v1/links", &[], Some(json!({ "url": url }))).await.status, 201);
+            return;
+        }
+        assert_eq!(made.status, 201);
+    }
+    panic!("never limited");
+}
+
+#[tokio::test]
+async fn scopes_and_projects_hold() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    node.alias("mine", "https://example.com/").await.unwrap();
+    let body = || Some(json!({ "url": "https://example.com/" }));
+    for (project, scopes, method, path, body, status) in [
+        ("default", ["links:read"], Method::GET, "/v1/links", None, 200),
+        ("default", ["links:read"], Method::GET, "/v1/links/mine", None, 200),
+        ("default", ["links:read"], Method::GET, "/v1/links/mine/clicks", None, 200),
+        ("default", ["links:read"], Method::POST, "/v1/links", body(), 403),
+        ("default", ["links:read"], Method::DELETE, "/v1/links/mine", None, 403),
+        ("default", ["jobs:admin"], Method::GET, "/v1/links", None, 403),
+        ("default", ["jobs:admin"], Method::GET, "/v1/links/mine/clicks", None, 403),
+        ("other", ["links:write"], Method::GET, "/v1/links/mine", None, 404),
+        ("other", ["links:write"], Method::DELETE, "/v1/links/mine", None, 404),
+        ("other", ["links:write"], Method::GET, "/v1/links/mine/clicks", None, 404),
+        ("default", ["*:write"], Method::DELETE, "/v1/links/mine", None, 204),
+    ] {
+        let got = send(&as_key(&node, project, &scopes), method.clone(), path, &[], body).await;
+        assert_eq!(got.status, status, "{project} {scopes:?} {method} {path}: {}", got.json);
+    }
+    // Without anybody: 401.
+    let nobody = shortener::http::routes(node.shortener.clone());
+    assert_eq!(send(&nobody, Method::GET, "/v1/links", &[], None).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_series_has_every_step() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    node.alias("mine", "https://example.com/").await.unwrap();
+    for _ in 0..3 {
+        node.status("mine").await;
+    }
+    node.shortener.flush_clicks().await.unwrap();
+    let app = as_key(&node, "default", &["links:read"]);
+    for (query, points, from) in [
+        ("", 49, "2026-11-22T00:00:00Z"),
+        ("?step=minute", 121, "2026-11-23T22:00:00Z"),
+        ("?step=day", 31, "2026-10-25T00:00:00Z"),
+        ("?step=minute&from=2026-11-24T00:00:00Z&to=2026-11-24T00:03:00Z", 3, "2026-11-24T00:00:00Z"),
+    ] {
+        world.sim.jump_wall_to(START.plus(std::time::Duration::from_secs(30)));
+        let got = send(&app, Method::GET, &format!("/v1/links/mine/clicks{query}"), &[], None).await;
+        assert_eq!(got.status, 200, "{}", got.json);
+        let all = got.json["points"].as_array().unwrap();
+        assert_eq!((all.len(), got.json["from"].as_str()), (points, Some(from)), "{query}");
+        assert_eq!(all.iter().map(|p| p["click_count"].as_u64().unwrap()).sum::<u64>(), 3, "{query}");
+        assert_eq!(got.json["total_click_count"], 3);
+        assert_eq!(got.json["code"], "mine");
+    }
+}
+
+#[test]
+fn the_document_names_every_route_and_status() {
+    let info = web::openapi::Info { title: "t".to_owned(), version: "1".to_owned(), description: String::new() };
+    let document = web::openapi::document(&info, vec![shortener::http::openapi()]).unwrap();
+    let mut seen: Vec<String> = document.operations().map(|(path, method, _)| format!("{method} {path}")).collect();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "delete /v1/links/{code}",
+            "get /v1/links",
+            "get /v1/links/{code}",
+            "get /v1/links/{code}/clicks",
+            "post /v1/links",
+        ]
+    );
+    for (path, method, operation) in document.operations() {
+        let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
+        for expected in match (method, path) {
+            ("post", _) => vec!["201", "400", "401", "403", "409", "413", "415", "422", "429", "503"],
+            ("delete", _) => vec!["204", "401", "403", "404", "412"],
+            ("get", "/v1/links/{code}") => vec!["200", "304", "404", "412"],
+            _ => vec!["200", "400", "401", "403"],
+        } {
+            assert!(statuses.iter().any(|s| *s == expected), "{method} {path} lacks {expected}: {statuses:?}");
+        }
+    }
+    assert_eq!(StatusCode::CREATED, 201);
+}

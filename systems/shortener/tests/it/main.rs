@@ -1,0 +1,11 @@
+//! The shortener as a whole, on both engines.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod clicks;
+mod console;
+mod contract;
+mod http;
+mod model;
+mod nodes;
+mod redirect;
+mod world;
