@@ -33,7 +33,7 @@ use crate::{
 const BATCH_ROWS: usize = 2000;
 
 /// A project by a small number, so that a click is a few words without a shared reference count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct ProjectIndex(u32);
 
 /// One visit.

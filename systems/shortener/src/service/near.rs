@@ -158,3 +158,45 @@ fn slot(code: &str) -> usize {
     let hash = code.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     usize::try_from((hash >> 32) % EPOCHS as u64).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near() -> Near {
+        let telemetry = Telemetry::new(&telemetry::Metrics::new().registry("shortener"));
+        Near::new(&ShortenerConfig::default(), telemetry)
+    }
+
+    /// NEAR-2.
+    #[test]
+    fn what_was_read_before_an_invalidation_is_not_kept_after_it() {
+        let near = near();
+        let code = Code::parse("abc").unwrap();
+        for invalidate in [(|n: &Near| n.forget("abc")) as fn(&Near), Near::forget_all] {
+            let began = near.begin("abc");
+            invalidate(&near);
+            near.keep(&code, None, began, Duration::ZERO);
+            assert!(near.get("abc", Duration::ZERO).is_none());
+            near.keep(&code, None, near.begin("abc"), Duration::ZERO);
+            assert!(near.get("abc", Duration::ZERO).is_some());
+        }
+    }
+
+    /// NEAR-1.
+    #[test]
+    fn a_node_that_hears_nothing_believes_itself_for_a_shorter_time() {
+        let near = near();
+        let target = Target {
+            link: LinkId(1),
+            project: ProjectIndex::default(),
+            location: HeaderValue::from_static("https://example.com/"),
+            expires_at: None,
+        };
+        near.keep(&Code::parse("abc").unwrap(), Some(Arc::new(target)), near.begin("abc"), Duration::ZERO);
+        assert!(near.get("abc", Duration::from_secs(29)).is_some());
+        near.set_degraded(true);
+        assert!(near.get("abc", Duration::from_millis(1999)).is_some());
+        assert!(near.get("abc", Duration::from_secs(2)).is_none());
+    }
+}

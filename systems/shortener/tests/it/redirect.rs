@@ -5,7 +5,10 @@ use std::time::Duration;
 use ::http::{HeaderValue, Method, header};
 use shortener::{NewLink, Visit};
 
-use crate::world::{Engine, START, World, link};
+use crate::{
+    contract::contract,
+    world::{Engine, START, World, link},
+};
 
 #[tokio::test]
 async fn every_visit_has_its_answer() {
@@ -119,9 +122,10 @@ async fn the_cache_is_bounded() {
     assert!((1..=50).contains(&held), "{held}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn visits_at_once_share_one_question() {
-    let world = World::new(Engine::Sqlite).await;
+contract!(visits_at_once_share_one_question);
+
+async fn visits_at_once_share_one_question(engine: Engine) {
+    let world = World::new(engine).await;
     let node = world.node().await;
     let path = format!("/{}", node.shorten("https://example.com/").await);
     let agent = HeaderValue::from_static("curl/8");
