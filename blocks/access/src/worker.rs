@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use database::Change;
-use kernel::{Backoff, OnPanic, Shutdown, Tasks};
+use kernel::{Backoff, OnPanic, Shutdown, Tasks, Timestamp};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
@@ -37,8 +37,6 @@ pub(crate) fn spawn(access: &Access, tasks: &Tasks) {
 }
 
 async fn invalidate(access: Access, mut keys: Receiver<Change>, mut sessions: Receiver<Change>) {
-    access.forget_all_keys();
-    access.forget_all_sessions();
     loop {
         let ended = tokio::select! {
             change = keys.recv() => heard(&change, |key| access.forget_key_of(key), || access.forget_all_keys()),
@@ -66,19 +64,21 @@ fn heard(change: &Result<Change, RecvError>, one: impl FnOnce(i64), all: impl Fn
 async fn upkeep(access: Access, shutdown: Shutdown) {
     loop {
         let stopping = shutdown.or(access.clock().sleep(ROUND)).await.is_none();
+        // Read before: what was seen until now is written before anything of then is deleted.
+        let now = access.clock().now();
         if let Err(e) = access.write_noted().await {
             tracing::warn!(error = %e, "times of last use were not written");
         }
         if stopping {
             return;
         }
-        delete_ended(&access).await;
+        delete_ended(&access, now).await;
     }
 }
 
-async fn delete_ended(access: &Access) {
+async fn delete_ended(access: &Access, now: Timestamp) {
     for _ in 0..MAX_BATCHES {
-        match access.delete_ended(BATCH).await {
+        match access.delete_ended(now, BATCH).await {
             Ok(0) => return,
             Ok(_) => {}
             Err(e) => {

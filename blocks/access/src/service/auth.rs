@@ -189,24 +189,31 @@ impl Access {
         }
     }
 
-    /// Writes the noted times of use, up to 500 of each sort.
+    /// Writes the noted times of use, 500 a transaction.
     pub(crate) async fn write_noted(&self) -> Result<()> {
-        let (keys, sessions) = (self.0.used_keys.take(500), self.0.seen_sessions.take(500));
-        if keys.is_empty() && sessions.is_empty() {
-            return Ok(());
-        }
-        self.0
-            .db
-            .tx(async move |tx| -> Result<()> {
-                for (id, at) in &keys {
+        for chunk in self.0.used_keys.all().chunks(500) {
+            let times = chunk.to_vec();
+            let write = async move |tx: &mut database::Tx<'_>| -> Result<()> {
+                for (id, at) in &times {
                     store::touch_key(tx, *id, *at).await?;
                 }
-                for (id, at) in &sessions {
+                Ok(())
+            };
+            self.0.db.tx(write).await?;
+            self.0.used_keys.written(chunk);
+        }
+        for chunk in self.0.seen_sessions.all().chunks(500) {
+            let times = chunk.to_vec();
+            let write = async move |tx: &mut database::Tx<'_>| -> Result<()> {
+                for (id, at) in &times {
                     store::touch_session(tx, id, *at).await?;
                 }
                 Ok(())
-            })
-            .await
+            };
+            self.0.db.tx(write).await?;
+            self.0.seen_sessions.written(chunk);
+        }
+        Ok(())
     }
 
     /// This node forgets what it knew of a key.

@@ -35,11 +35,19 @@ impl<K: Hash + Eq + Copy> Pending<K> {
         self.with(|times| times.get(key).copied())
     }
 
-    /// Takes up to `count` of them.
-    pub(crate) fn take(&self, count: usize) -> Vec<(K, Timestamp)> {
+    /// All of them; they stay until they are [`Pending::written`].
+    pub(crate) fn all(&self) -> Vec<(K, Timestamp)> {
+        self.with(|times| times.iter().map(|(key, at)| (*key, *at)).collect())
+    }
+
+    /// Lets go of what was written, unless it was noted again meanwhile.
+    pub(crate) fn written(&self, written: &[(K, Timestamp)]) {
         self.with(|times| {
-            let keys: Vec<K> = times.keys().take(count).copied().collect();
-            keys.into_iter().filter_map(|key| times.remove(&key).map(|at| (key, at))).collect()
-        })
+            for (key, at) in written {
+                if times.get(key) == Some(at) {
+                    times.remove(key);
+                }
+            }
+        });
     }
 }

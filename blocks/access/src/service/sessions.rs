@@ -29,6 +29,8 @@ use crate::{
 
 /// "Last seen" is noted at most so often.
 const NOTE_EVERY: Duration = Duration::from_secs(30);
+/// An idle session is deleted so much later than it ends.
+const DELETE_MARGIN: Duration = Duration::from_mins(5);
 const TOKEN_CHARS: usize = 64;
 
 /// What the browser's cookie holds. It has no `Display`.
@@ -190,10 +192,12 @@ impl Access {
         self.0.sessions.clear();
     }
 
-    /// Deletes what has ended: up to `limit` sessions and as many idempotency records. Gives how many.
-    pub(crate) async fn delete_ended(&self, limit: i64) -> Result<u64> {
-        let (db, now) = (&self.0.db, self.now());
-        let sessions = store::delete_ended_sessions(db, now, now.minus(self.0.config.session_idle), limit).await?;
+    /// Deletes what had ended at `now`: up to `limit` sessions and as many idempotency records. Gives how many. A session that
+    /// seems idle gets some more time, in which another node that saw it may write so.
+    pub(crate) async fn delete_ended(&self, now: Timestamp, limit: i64) -> Result<u64> {
+        let db = &self.0.db;
+        let idle_since = now.minus(self.0.config.session_idle).minus(DELETE_MARGIN);
+        let sessions = store::delete_ended_sessions(db, now, idle_since, limit).await?;
         Ok(sessions + store::delete_expired_records(db, now, limit).await?)
     }
 }

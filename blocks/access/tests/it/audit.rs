@@ -76,6 +76,7 @@ async fn filters_and_pages(site: Site) {
 
 async fn what_is_odd_is_cut(site: Site) {
     let (access, admin, _) = site.first_node().await;
+    site.time.advance(std::time::Duration::from_millis(1));
     let (one, who) = (access.clone(), admin.clone());
     let big = json!({ "text": "x".repeat(20_000) });
     site.db()
