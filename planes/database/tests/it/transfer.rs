@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use database::{Db, Error, Migration, Progress, Report, Result, SqliteOptions, copy, params, restore};
@@ -21,10 +21,10 @@ async fn number(db: &Db, sql: &'static str) -> i64 {
 }
 
 /// Moves amounts around between ten rows, adds parts and counts them in an eleventh row, until told to stop.
-async fn work(db: Db, stop: Arc<AtomicBool>) -> i64 {
-    for n in 0.. {
+async fn work(db: Db, stop: Arc<AtomicBool>, done_count: Arc<AtomicI64>) {
+    for n in 0_i64.. {
         if stop.load(Ordering::Relaxed) {
-            return n;
+            return;
         }
         let moved: Result<()> = db
             .tx(async move |tx| {
@@ -36,8 +36,8 @@ async fn work(db: Db, stop: Arc<AtomicBool>) -> i64 {
             })
             .await;
         moved.unwrap();
+        done_count.store(n, Ordering::Relaxed);
     }
-    0
 }
 
 async fn a_backup_while_writing_is_one_state(f: Fixture) {
@@ -47,8 +47,12 @@ async fn a_backup_while_writing_is_one_state(f: Fixture) {
         db.exec(INSERT, row).await.unwrap();
     }
     db.exec(INSERT, params![10, "count of parts", 0, 0.5, b"", true]).await.unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let worker = tokio::spawn(work(db.clone(), stop.clone()));
+    // More than the copy holds in flight, so that its first step is not its last.
+    for id in 20..32_i64 {
+        db.exec(INSERT, params![id, format!("large {id}"), 0, 0.5, vec![7_u8; 1_200_000], true]).await.unwrap();
+    }
+    let (stop, done_count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+    let worker = tokio::spawn(work(db.clone(), stop.clone(), done_count.clone()));
     testkit::eventually(std::time::Duration::from_secs(20), "some work", async || {
         number(db, "SELECT COUNT(*) FROM parts").await > 20
     })
@@ -57,7 +61,18 @@ async fn a_backup_while_writing_is_one_state(f: Fixture) {
     let file = f.folder.path().join("backup.db");
     let steps = Arc::new(std::sync::Mutex::new(Vec::<Progress>::new()));
     let seen = steps.clone();
-    db.backup(&file, move |p| seen.lock().unwrap().push(p.clone())).await.unwrap();
+    let record = move |p: &Progress| {
+        let mut steps = seen.lock().unwrap();
+        if steps.is_empty() {
+            // The snapshot is taken and the copy is under way: some transactions commit before it goes on.
+            let enough = done_count.load(Ordering::Relaxed) + 3;
+            testkit::wait_until(std::time::Duration::from_secs(20), "commits during the backup", || {
+                done_count.load(Ordering::Relaxed) >= enough
+            });
+        }
+        steps.push(p.clone());
+    };
+    db.backup(&file, record).await.unwrap();
     let after = number(db, "SELECT COUNT(*) FROM parts").await;
     stop.store(true, Ordering::Relaxed);
     worker.await.unwrap();
