@@ -9,8 +9,9 @@ use crate::{Key, Order, Result, Subscription, Ttl, Use, op::Verb, plane::Shared,
 /// The operations of the plane, for one declared [`Use`]. Cheap to clone.
 ///
 /// Every operation is atomic, works on one key and is one round trip on Redis. A key holds one type: an operation for another
-/// fails with [`crate::Error::WrongType`] and changes nothing ([`Space::set`] and [`Space::delete`] take every type); do not use
-/// presence and sorted set operations on the same key. Times to live are rounded up to whole milliseconds; `None` is no end.
+/// fails with [`crate::Error::WrongType`] and changes nothing ([`Space::set`] and [`Space::delete`] take every type). A key of
+/// presence takes the operations of presence and [`Space::delete`] alone. Times to live are rounded up to whole milliseconds;
+/// `None` is no end.
 #[derive(Clone)]
 pub struct Space {
     pub(crate) shared: Arc<Shared>,
