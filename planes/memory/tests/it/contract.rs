@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use memory::{Error, Event, Key, MAX_BATCH, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_VALUE_BYTES, Order, Ttl};
 
-use crate::support::Engine;
+use crate::support::{Engine, Soon};
 
 /// Long enough that nothing expires while a test looks, short enough to be waited for.
 const SHORT: Duration = Duration::from_millis(300);
@@ -296,18 +296,18 @@ async fn publishing(e: Engine) {
     s.publish(&other, "elsewhere").await.unwrap();
     for reader in [&mut first, &mut second] {
         for text in ["1", "2", "3"] {
-            assert_eq!(reader.recv().await, Some(Event::Message(b(text))));
+            assert_eq!(reader.soon().await, Some(Event::Message(b(text))));
         }
     }
-    assert_eq!(third.recv().await, Some(Event::Message(b("elsewhere"))));
+    assert_eq!(third.soon().await, Some(Event::Message(b("elsewhere"))));
     // One leaves, the other stays; who comes anew hears from then on.
     drop(first);
     s.publish(&news, "4").await.unwrap();
-    assert_eq!(second.recv().await, Some(Event::Message(b("4"))));
+    assert_eq!(second.soon().await, Some(Event::Message(b("4"))));
     drop(second);
     let mut later = s.subscribe(&news).await.unwrap();
     s.publish(&news, "5").await.unwrap();
-    assert_eq!(later.recv().await, Some(Event::Message(b("5"))));
+    assert_eq!(later.soon().await, Some(Event::Message(b("5"))));
     // A channel is not a key.
     assert_eq!(s.get(&news).await.unwrap(), None);
     assert_eq!(e.memory.stats().pubsub.subscription_count, 2);
@@ -322,14 +322,14 @@ async fn slow_reader(e: Engine) {
     }
     s.publish(&e.key("marker"), "done").await.unwrap();
     // One connection carries both channels in order: now all 3,000 were handed over.
-    marker.recv().await.unwrap();
-    assert_eq!(slow.recv().await, Some(Event::Gap), "told first, before anything newer");
-    let Some(Event::Message(first)) = slow.recv().await else { panic!("messages follow") };
+    marker.soon().await.unwrap();
+    assert_eq!(slow.soon().await, Some(Event::Gap), "told first, before anything newer");
+    let Some(Event::Message(first)) = slow.soon().await else { panic!("messages follow") };
     let mut expected: u64 = std::str::from_utf8(&first).unwrap().parse().unwrap();
     assert!(expected >= 1024, "what waited was dropped with the gap");
     while expected < 2999 {
         expected += 1;
-        assert_eq!(slow.recv().await, Some(Event::Message(b(&expected.to_string()))), "without a hole after the gap");
+        assert_eq!(slow.soon().await, Some(Event::Message(b(&expected.to_string()))), "without a hole after the gap");
     }
     let stats = e.memory.stats().pubsub;
     assert_eq!(stats.gap_count, 1, "one gap stands for all that was missed until it is read");

@@ -7,7 +7,7 @@ use kernel::{Clock, Lifecycle, Rng, Stage};
 use memory::{Error, Event, Health, Memory, OnDown, RedisOptions, Space, Ttl, Use};
 use testkit::{CutProxy, Redis, eventually};
 
-use crate::support::{Engine, PATIENCE, key};
+use crate::support::{Engine, PATIENCE, Soon, key};
 
 const OPEN: Use = Use { name: "test.open", on_down: OnDown::Open };
 const CLOSED: Use = Use { name: "test.closed", on_down: OnDown::Closed };
@@ -99,7 +99,7 @@ async fn a_subscription_is_told_of_the_gap_and_goes_on() {
     let mut reader = space.subscribe(&news).await.unwrap();
     let mut other = space.subscribe(&quiet).await.unwrap();
     space.publish(&news, "before").await.unwrap();
-    assert_eq!(reader.recv().await, Some(Event::Message("before".into())));
+    assert_eq!(reader.soon().await, Some(Event::Message("before".into())));
 
     server.kill();
     eventually(PATIENCE, "the loss is seen", async || !reader.is_live()).await;
@@ -108,18 +108,18 @@ async fn a_subscription_is_told_of_the_gap_and_goes_on() {
     let mut late = local.subscribe(&news).await.unwrap();
     await_health(&e.memory, false).await;
     local.publish(&news, "here").await.unwrap();
-    assert_eq!(late.recv().await, Some(Event::Message("here".into())));
+    assert_eq!(late.soon().await, Some(Event::Message("here".into())));
 
     server.restart();
     // Every reader, also of a channel on which nothing happened: nobody can know that.
     for subscription in [&mut other, &mut late] {
-        assert_eq!(subscription.recv().await, Some(Event::Gap));
+        assert_eq!(subscription.soon().await, Some(Event::Gap));
     }
-    while reader.recv().await.unwrap() != Event::Gap {}
+    while reader.soon().await.unwrap() != Event::Gap {}
     await_health(&e.memory, true).await;
     space.publish(&news, "after").await.unwrap();
     for subscription in [&mut reader, &mut late] {
-        assert_eq!(subscription.recv().await, Some(Event::Message("after".into())));
+        assert_eq!(subscription.soon().await, Some(Event::Message("after".into())));
     }
 }
 
@@ -238,7 +238,7 @@ async fn shutdown_ends_subscriptions_and_bad_options_are_refused() {
     let mut reader = memory.with(CLOSED).subscribe(&key(&["end"])).await.unwrap();
     let report = lifecycle.shutdown(Duration::from_secs(10)).await;
     assert_eq!(report.aborted, Vec::<&str>::new());
-    assert_eq!(reader.recv().await, None);
+    assert_eq!(reader.soon().await, None);
 
     for url in ["nonsense", "http://x", "redis://u:geheim@[bad", ""] {
         let refused = Memory::redis(RedisOptions::single(url), clock.clone(), rng.clone(), &tasks);

@@ -3,7 +3,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use kernel::{Clock, Lifecycle, ProjectId, Rng, SimClock, Stage, Timestamp};
-use memory::{Key, LocalOptions, Memory, OnDown, RedisOptions, Space, Use};
+use memory::{Event, Key, LocalOptions, Memory, OnDown, RedisOptions, Space, Subscription, Use};
 use testkit::{Redis, RedisCluster};
 
 pub(crate) const CONTRACT: Use = Use { name: "test.contract", on_down: OnDown::Closed };
@@ -76,4 +76,16 @@ impl Engine {
 
 pub(crate) fn key(parts: &[&str]) -> Key {
     Key::new(&ProjectId::default_project(), "test", parts)
+}
+
+/// Receiving with a bound, so that a message that never comes fails a test instead of holding it up.
+pub(crate) trait Soon {
+    async fn soon(&mut self) -> Option<Event>;
+}
+
+impl Soon for Subscription {
+    async fn soon(&mut self) -> Option<Event> {
+        let event = Clock::system().timeout(PATIENCE, self.recv()).await;
+        event.unwrap_or_else(|| panic!("nothing arrived on {:?} within {PATIENCE:?}", self.channel()))
+    }
 }
