@@ -36,13 +36,7 @@ impl Db {
         match self.on() {
             On::Sqlite(db) => {
                 let source = db.open_reader()?;
-                blocking(move || {
-                    // One snapshot for all steps: without it, every write in between would start the copy over.
-                    source.batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
-                    copy_pages(source.raw(), &place.partial, &mut progress)?;
-                    place.complete()
-                })
-                .await
+                blocking(move || snapshot(source.raw(), &place, &mut progress)).await
             }
             On::Postgres(db) => {
                 let options = SqliteOptions { durability: Durability::Normal, ..SqliteOptions::default() };
@@ -58,6 +52,28 @@ impl Db {
     }
 }
 
+/// The same as [`Db::backup`] from beside the process that holds the SQLite file `from`: it only reads, so it needs no lock.
+pub async fn backup_file(from: &Path, to: &Path, mut progress: impl FnMut(&Progress) + Send + 'static) -> Result<()> {
+    let place = Place::take(to)?;
+    let from = from.to_path_buf();
+    blocking(move || {
+        let source = open_existing(&from)?;
+        snapshot(&source, &place, &mut progress)
+    })
+    .await
+}
+
+/// One snapshot for all steps: without it, every write in between would start the copy over.
+fn snapshot(source: &Connection, place: &Place, progress: &mut impl FnMut(&Progress)) -> Result<()> {
+    source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").map_err(|e| sqlite_error(&e))?;
+    copy_pages(source, &place.partial, progress)?;
+    place.complete()
+}
+
+fn open_existing(file: &Path) -> Result<Connection> {
+    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| sqlite_error(&e))
+}
+
 /// Puts the backup `from` at the new place `to` (a SQLite file), after checking that it is whole. [`Error::NotEmpty`] when
 /// there is a file, [`Error::Corrupt`] when the backup is damaged; then nothing was done.
 ///
@@ -66,8 +82,7 @@ pub async fn restore(from: &Path, to: &Path, mut progress: impl FnMut(&Progress)
     let place = Place::take(to)?;
     let from = from.to_path_buf();
     blocking(move || {
-        let source =
-            Connection::open_with_flags(&from, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| sqlite_error(&e))?;
+        let source = open_existing(&from)?;
         check(&source)?;
         let known = source
             .query_row("SELECT count(*) FROM sqlite_schema WHERE name = '_migrations'", [], |row| row.get::<_, i64>(0))

@@ -49,7 +49,7 @@ mod transfer;
 mod tx;
 mod value;
 
-pub use backup::restore;
+pub use backup::{backup_file, restore};
 pub use config::{DatabaseConfig, Durability, PostgresOptions, SqliteOptions};
 pub use db::{Db, SQLITE_FILE_NAME};
 pub use error::{Error, Result};

@@ -40,7 +40,8 @@ async fn work(db: Db, stop: Arc<AtomicBool>, done_count: Arc<AtomicI64>) {
     }
 }
 
-async fn a_backup_while_writing_is_one_state(f: Fixture) {
+/// `beside`: the file, to be backed up as another process would; else through the handle.
+async fn a_backup_while_writing_is_one_state(f: Fixture, beside: Option<std::path::PathBuf>) {
     let db = &f.db;
     for id in 0..10_i64 {
         let row = params![id, format!("thing {id}"), 1_000_000, 0.5, vec![7_u8; 20_000], true];
@@ -72,7 +73,10 @@ async fn a_backup_while_writing_is_one_state(f: Fixture) {
         }
         steps.push(p.clone());
     };
-    db.backup(&file, record).await.unwrap();
+    match beside {
+        Some(source) => database::backup_file(&source, &file, record).await.unwrap(),
+        None => db.backup(&file, record).await.unwrap(),
+    }
     let after = number(db, "SELECT COUNT(*) FROM parts").await;
     stop.store(true, Ordering::Relaxed);
     worker.await.unwrap();
@@ -99,12 +103,19 @@ async fn a_backup_while_writing_is_one_state(f: Fixture) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_sqlite_while_writing_is_one_state() {
-    a_backup_while_writing_is_one_state(sqlite().await).await;
+    a_backup_while_writing_is_one_state(sqlite().await, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_from_beside_the_writing_process_is_one_state() {
+    let f = sqlite().await;
+    let source = f.folder.path().join("test.db");
+    a_backup_while_writing_is_one_state(f, Some(source)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_postgres_while_writing_is_one_state() {
-    a_backup_while_writing_is_one_state(postgres().await).await;
+    a_backup_while_writing_is_one_state(postgres().await, None).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,131 @@
+//! The client side of the command line: JSON over HTTP to a running server.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::ClientArgs;
+
+/// How long one request of a command may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer that a command reads.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+
+/// Talks to one server.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    base: String,
+    key: Option<String>,
+    project: Option<String>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; `Null` when it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// One header as text; empty when it is absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl Client {
+    /// A client for the server that `args` name.
+    pub(crate) fn new(args: &ClientArgs) -> Self {
+        Self::to(&args.url, args.key.clone(), args.project.clone())
+    }
+
+    /// A client for `base`.
+    pub(crate) fn to(base: &str, key: Option<String>, project: Option<String>) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_global(Some(TIMEOUT))
+            .build()
+            .into();
+        Self { agent, base: base.trim_end_matches('/').to_owned(), key, project }
+    }
+
+    /// Sends one request with extra headers.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, String> {
+        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if let Some(project) = &self.project {
+            request = request.header("mainstay-project", project);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let bytes = match body {
+            Some(value) => {
+                request = request.header("content-type", "application/json");
+                value.to_string().into_bytes()
+            }
+            None => Vec::new(),
+        };
+        let request = request.body(bytes).map_err(|e| e.to_string())?;
+        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
+        let (parts, mut body) = response.into_parts();
+        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(|e| self.explain(&e))?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    fn explain(&self, error: &ureq::Error) -> String {
+        match error {
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => format!(
+                "nothing answers at {}: start it with `mainstay serve`, or name the server with --url or MAINSTAY_URL",
+                self.base
+            ),
+            other => format!("{}: {other}", self.base),
+        }
+    }
+
+    /// Sends a request that should succeed; a refusal becomes a message with its code and what to do.
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let answer = self.send(method, path, &[], body)?;
+        if (200..300).contains(&answer.status) { Ok(answer.json()) } else { Err(refusal(&answer)) }
+    }
+}
+
+/// A problem document as one readable message.
+pub(crate) fn refusal(answer: &Answer) -> String {
+    let problem = answer.json();
+    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    if problem["code"].is_null() {
+        return format!("the server answered {}", answer.status);
+    }
+    let mut message = format!("{} ({}): {}", text("code"), answer.status, text("detail"));
+    for error in problem["errors"].as_array().into_iter().flatten() {
+        let field = error["field"].as_str().unwrap_or_default();
+        message += &format!("\n  {field}: {}", error["detail"].as_str().unwrap_or_default());
+    }
+    if answer.status == 401 {
+        message.push_str("\n  give a key with --key or MAINSTAY_KEY");
+    }
+    message
+}
+
+/// A path segment with everything escaped that could leave it.
+pub(crate) fn segment(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

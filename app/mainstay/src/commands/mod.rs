@@ -1,0 +1,11 @@
+//! One module a command.
+
+pub(crate) mod backup;
+pub(crate) mod check_config;
+pub(crate) mod client;
+pub(crate) mod keys;
+pub(crate) mod links;
+pub(crate) mod migrate;
+pub(crate) mod serve;
+pub(crate) mod state;
+pub(crate) mod tour;

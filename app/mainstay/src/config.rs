@@ -1,0 +1,147 @@
+//! The configuration of the whole binary: every section there is, and how the layers are found.
+
+use std::path::{Path, PathBuf};
+
+use kernel::{
+    Settings,
+    config::{ConfigError, Key, Origin, Section, Sources},
+    section,
+};
+
+use crate::cli::ConfigArgs;
+
+section! {
+    /// The process as a whole.
+    pub(crate) struct ServerConfig("server") {
+        /// Folder for everything that is kept on this machine.
+        data_dir: PathBuf = "\"mainstay-data\"", "path";
+        /// Name of this node in logs and metrics; empty takes the host's name.
+        node_name: String = "\"\"", "";
+        /// How long the node still serves after it has reported itself not ready, so that load balancers leave first.
+        drain_delay: std::time::Duration = "\"0s\"", "duration";
+        /// Longest time that shutdown may take; what has not ended by then is aborted.
+        shutdown_timeout: std::time::Duration = "\"20s\"", "duration";
+    }
+}
+
+section! {
+    /// The listener of API, gRPC and console.
+    pub(crate) struct ApiConfig("api") {
+        /// Address to listen on.
+        listen: std::net::SocketAddr = "\"127.0.0.1:7070\"", "host:port";
+        /// Certificate chain in PEM; with api.tls_key it turns TLS on. Read again when the file changes.
+        tls_cert: Option<PathBuf> = "\"\"", "path";
+        /// Private key in PEM.
+        tls_key: Option<PathBuf> = "\"\"", "path";
+        /// Connections served at once; more wait in the kernel's backlog.
+        max_connections: usize = "10000", "connections";
+        /// How long a client may take to send a request head, and how long a connection may idle.
+        header_timeout: std::time::Duration = "\"30s\"", "duration";
+    }
+}
+
+section! {
+    /// The public listener: redirects of the URL shortener are served here, on one thread per core.
+    pub(crate) struct PublicConfig("public") {
+        /// Address to listen on.
+        listen: std::net::SocketAddr = "\"127.0.0.1:8080\"", "host:port";
+        /// Certificate chain in PEM; with public.tls_key it turns TLS on. Read again when the file changes.
+        tls_cert: Option<PathBuf> = "\"\"", "path";
+        /// Private key in PEM.
+        tls_key: Option<PathBuf> = "\"\"", "path";
+        /// Threads that serve; 0 takes one per core.
+        worker_count: usize = "0", "threads";
+        /// Connections served at once by each thread; more wait in the kernel's backlog.
+        max_connections: usize = "10000", "connections";
+        /// How long a client may take to send a request head, and how long a connection may idle.
+        header_timeout: std::time::Duration = "\"30s\"", "duration";
+    }
+}
+
+/// Every section, in the order in which `check-config` shows them. A new system adds its line here.
+pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
+    (ServerConfig::NAME, ServerConfig::KEYS),
+    (ApiConfig::NAME, ApiConfig::KEYS),
+    (PublicConfig::NAME, PublicConfig::KEYS),
+    (web::HttpConfig::NAME, web::HttpConfig::KEYS),
+    (database::DatabaseConfig::NAME, database::DatabaseConfig::KEYS),
+    (memory::MemoryConfig::NAME, memory::MemoryConfig::KEYS),
+    (telemetry::TelemetryConfig::NAME, telemetry::TelemetryConfig::KEYS),
+    (access::AccessConfig::NAME, access::AccessConfig::KEYS),
+    (shortener::ShortenerConfig::NAME, shortener::ShortenerConfig::KEYS),
+];
+
+const DEFAULT_FILE: &str = "mainstay.toml";
+
+/// The layers merged and checked; what is wrong in any of them is told at once.
+pub(crate) fn settings(args: &ConfigArgs) -> Result<Settings, Vec<ConfigError>> {
+    let file = match &args.config {
+        Some(path) => Some(read(path).map_err(|e| vec![e])?),
+        None if Path::new(DEFAULT_FILE).exists() => Some(read(Path::new(DEFAULT_FILE)).map_err(|e| vec![e])?),
+        None => None,
+    };
+    let mut set = args.set.clone();
+    if let Some(data) = &args.data {
+        set.push(format!("server.data_dir={}", data.display()));
+    }
+    Settings::build(SECTIONS, &Sources { file, env: std::env::vars().collect(), set: &set })
+}
+
+fn read(path: &Path) -> Result<(PathBuf, String), ConfigError> {
+    std::fs::read_to_string(path).map(|text| (path.to_path_buf(), text)).map_err(|e| ConfigError {
+        key: path.display().to_string(),
+        origin: Origin::File(path.to_path_buf()),
+        detail: format!("cannot read it: {e}"),
+    })
+}
+
+/// Every section, loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) api: ApiConfig,
+    pub(crate) public: PublicConfig,
+    pub(crate) http: web::HttpConfig,
+    pub(crate) database: database::DatabaseConfig,
+    pub(crate) memory: memory::MemoryConfig,
+    pub(crate) telemetry: telemetry::TelemetryConfig,
+    pub(crate) access: access::AccessConfig,
+    pub(crate) shortener: shortener::ShortenerConfig,
+}
+
+impl Config {
+    /// Loads every section; all errors together.
+    pub(crate) fn load(settings: &Settings) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let this = (
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+            section(settings, &mut errors),
+        );
+        let (
+            Some(server),
+            Some(api),
+            Some(public),
+            Some(http),
+            Some(database),
+            Some(memory),
+            Some(telemetry),
+            Some(access),
+            Some(shortener),
+        ) = this
+        else {
+            return Err(errors);
+        };
+        Ok(Self { server, api, public, http, database, memory, telemetry, access, shortener })
+    }
+}
+
+fn section<S: Section>(settings: &Settings, errors: &mut Vec<ConfigError>) -> Option<S> {
+    S::load(settings).map_err(|e| errors.extend(e)).ok()
+}

@@ -1,0 +1,280 @@
+//! The composition root: opens the planes, starts the rooms on them, and hands each what it needs.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use access::Access;
+use axum::Router;
+use database::{Db, Engine};
+use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
+use memory::{EngineKind, Memory};
+use shortener::Shortener;
+use telemetry::{Check, Condition, Golden, Health, Metrics, golden, process::ProcessCollector};
+use web::idempotency::{self, Idempotency};
+
+use crate::{
+    commands::serve::Addresses,
+    config::Config,
+    public::Front,
+    rooms::{Group, Page, Room},
+};
+
+/// How often health is asked, and how long an answer may take.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that lives in this process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct House(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    addresses: Addresses,
+    dev: bool,
+    clock: Clock,
+    rng: Rng,
+    lifecycle: Lifecycle,
+    db: Db,
+    memory: Memory,
+    access: Access,
+    shortener: Shortener,
+    idempotency: Idempotency,
+    golden: Golden,
+    metrics: Metrics,
+    health: Health,
+    listeners: Check,
+    rooms: Vec<Room>,
+    first_admin_key: Option<Secret>,
+}
+
+impl House {
+    /// Opens the planes, brings every schema up to date and starts the rooms.
+    pub(crate) async fn open(
+        config: Config,
+        addresses: Addresses,
+        dev: bool,
+        clock: &Clock,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, String> {
+        let rng = Rng::system();
+        let golden = Golden::new(clock.clone(), golden::Limits::from(&config.telemetry));
+        golden.run(&lifecycle.tasks(Stage::Telemetry));
+        let metrics = Metrics::new();
+        metrics.add_golden(golden.clone());
+        metrics.add_process(ProcessCollector::new(clock.clone(), env!("CARGO_PKG_VERSION"), lifecycle.clone()));
+        let health = Health::new(clock.clone(), env!("CARGO_PKG_VERSION"));
+        let listeners = health.register("listeners", true);
+
+        make_folder(&config.server.data_dir)?;
+        let planes = lifecycle.tasks(Stage::Planes);
+        let db = Db::open(&config.database, &config.server.data_dir, clock.clone(), rng.clone(), &planes)
+            .await
+            .map_err(|e| format!("database: {e}"))?;
+        let memory =
+            Memory::open(&config.memory, clock.clone(), rng.clone(), &planes).map_err(|e| format!("memory: {e}"))?;
+        probe_planes(&health, &db, &memory, lifecycle);
+
+        let blocks = lifecycle.tasks(Stage::Blocks);
+        let options = access::Options { config: config.access.clone(), dev, tls: config.api.tls_cert.is_some() };
+        let (access, first) = Access::start(db.clone(), options, clock.clone(), rng.clone(), &blocks)
+            .await
+            .map_err(|e| format!("access: {e}"))?;
+        let idempotency = Idempotency::new(
+            access.idempotency_store(),
+            idempotency::Options::from_config(&config.http),
+            clock.clone(),
+            rng.clone(),
+            blocks.clone(),
+        );
+
+        let shortener = Shortener::open(shortener::Deps {
+            config: config.shortener.clone(),
+            public_url: first_of(&config.shortener.public_url, &addresses.public),
+            db: db.clone(),
+            memory: memory.clone(),
+            access: access.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(|e| format!("shortener: {}", told(&e)))?;
+        shortener.start(&lifecycle.tasks(Stage::Systems));
+
+        let streams = lifecycle.tasks(Stage::Listeners).shutdown();
+        let rooms = vec![
+            Room {
+                name: "shortener",
+                title: "Shortener",
+                group: Group::Traffic,
+                pages: &[Page { name: "Short links", path: "/console/links" }],
+                api: shortener::http::routes(shortener.clone()),
+                console: shortener::console::routes(shortener.clone(), streams),
+                openapi: shortener::http::openapi,
+            },
+            Room {
+                name: "access",
+                title: "Access",
+                group: Group::People,
+                pages: &[Page { name: "Keys", path: "/console/keys" }, Page { name: "Audit", path: "/console/audit" }],
+                api: access::http::routes(access.clone()),
+                console: access::console::routes(access.clone()),
+                openapi: access::http::openapi,
+            },
+        ];
+        let first_admin_key = first.map(|issued| Secret::new(issued.text.expose()));
+        Ok(Self(Arc::new(Inner {
+            config,
+            addresses,
+            dev,
+            clock: clock.clone(),
+            rng,
+            lifecycle: lifecycle.clone(),
+            db,
+            memory,
+            access,
+            shortener,
+            idempotency,
+            golden,
+            metrics,
+            health,
+            listeners,
+            rooms,
+            first_admin_key,
+        })))
+    }
+
+    /// The API listener's router.
+    pub(crate) fn router(&self) -> Result<Router, String> {
+        crate::http::router(self)
+    }
+
+    /// What the public listener serves.
+    pub(crate) fn public(&self) -> Front {
+        Front::new(&self.0.shortener, &self.0.golden, &self.0.clock)
+    }
+
+    /// The listeners answer: the node is ready as far as they go.
+    pub(crate) fn set_started(&self) {
+        self.0.listeners.serving();
+    }
+
+    /// Not ready from now on, so that load balancers send elsewhere while this node still answers.
+    pub(crate) fn set_draining(&self) {
+        self.0.health.drain();
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.0.addresses
+    }
+
+    pub(crate) fn is_dev(&self) -> bool {
+        self.0.dev
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn rng(&self) -> &Rng {
+        &self.0.rng
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    pub(crate) fn shortener(&self) -> &Shortener {
+        &self.0.shortener
+    }
+
+    pub(crate) fn idempotency(&self) -> &Idempotency {
+        &self.0.idempotency
+    }
+
+    pub(crate) fn golden(&self) -> &Golden {
+        &self.0.golden
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    pub(crate) fn rooms(&self) -> &[Room] {
+        &self.0.rooms
+    }
+
+    pub(crate) fn first_admin_key(&self) -> Option<&Secret> {
+        self.0.first_admin_key.as_ref()
+    }
+
+    /// Where state is kept, in words and without any credential.
+    pub(crate) fn describe_state(&self) -> String {
+        let durable = match self.0.db.engine() {
+            Engine::Sqlite => format!("SQLite in {}", self.0.config.server.data_dir.display()),
+            Engine::Postgres => "PostgreSQL".to_owned(),
+        };
+        let fast = match self.0.memory.engine() {
+            EngineKind::Local => "memory in this process",
+            _ => "Redis",
+        };
+        format!("{durable}, {fast}")
+    }
+
+    /// Lets go of files and connections.
+    pub(crate) async fn close(&self) {
+        self.0.db.close().await;
+    }
+}
+
+fn probe_planes(health: &Health, db: &Db, memory: &Memory, lifecycle: &Lifecycle) {
+    let tasks = lifecycle.tasks(Stage::Telemetry);
+    let db = db.clone();
+    health.probe(&tasks, "database", true, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let db = db.clone();
+        async move {
+            match db.ping().await {
+                Ok(()) => Condition::Serving,
+                Err(_) => Condition::Stopped("the database does not answer".to_owned()),
+            }
+        }
+    });
+    let memory = memory.clone();
+    health.probe(&tasks, "memory", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let memory = memory.clone();
+        async move {
+            match memory.health() {
+                memory::Health::Serving => Condition::Serving,
+                memory::Health::Degraded { .. } => {
+                    Condition::Degraded("Redis does not answer; uses fall back as each declares".to_owned())
+                }
+            }
+        }
+    });
+}
+
+fn make_folder(path: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(path)
+        .map_err(|e| format!("cannot make the data folder {}: {e}; choose another with --data DIR", path.display()))
+}
+
+fn first_of(set: &str, otherwise: &str) -> String {
+    if set.is_empty() { otherwise.to_owned() } else { set.to_owned() }
+}
+
+/// A problem for the operator who starts the server: with what users do not see.
+fn told(problem: &kernel::Problem) -> String {
+    let internal = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
+    format!("{problem} {internal}").trim_end().to_owned()
+}

@@ -1,0 +1,119 @@
+//! The API, gRPC and console listener: HTTP/1.1 and HTTP/2 on one port, on the multi-thread runtime.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use kernel::{Clock, OnPanic, Shutdown, Tasks};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
+use tower::ServiceExt as _;
+
+use super::tls::Tls;
+use crate::config::ApiConfig;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the accept loop needs; cheap to clone.
+#[derive(Clone)]
+struct Accept {
+    listener: Arc<TcpListener>,
+    router: Router,
+    tls: Option<Tls>,
+    permits: Arc<Semaphore>,
+    header_timeout: Duration,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+/// Serves `router` until shutdown, then drains: open requests are answered, idle connections closed.
+pub(crate) fn serve(
+    listener: std::net::TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    config: &ApiConfig,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> std::io::Result<()> {
+    let accept = Accept {
+        listener: Arc::new(TcpListener::from_std(listener)?),
+        router,
+        tls,
+        permits: Arc::new(Semaphore::new(config.max_connections)),
+        header_timeout: config.header_timeout,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.supervise("api-listener", OnPanic::StopProcess, move |shutdown| accept.clone().run(shutdown));
+    Ok(())
+}
+
+impl Accept {
+    async fn run(self, shutdown: Shutdown) {
+        let graceful = GracefulShutdown::new();
+        loop {
+            let Some(Ok(permit)) = shutdown.or(self.permits.clone().acquire_owned()).await else { break };
+            let Some(accepted) = shutdown.or(self.listener.accept()).await else { break };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    if !super::is_connection_error(&e) {
+                        // Out of file descriptors, most likely: pause instead of spinning.
+                        tracing::error!(error = %e, "cannot accept connections");
+                        self.clock.sleep(Duration::from_millis(100)).await;
+                    }
+                    continue;
+                }
+            };
+            drop(stream.set_nodelay(true));
+            let (this, watcher, shutdown) = (self.clone(), graceful.watcher(), shutdown.clone());
+            self.tasks.spawn("api-connection", async move {
+                let _permit = permit;
+                match &this.tls {
+                    None => this.connection(stream, peer, watcher).await,
+                    Some(tls) => {
+                        let handshake = this.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+                        // A handshake is no request yet: shutdown need not wait for it.
+                        match shutdown.or(handshake).await {
+                            Some(Some(Ok(stream))) => this.connection(stream, peer, watcher).await,
+                            Some(Some(Err(e))) => tracing::debug!(error = %e, %peer, "TLS handshake failed"),
+                            _ => {}
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.listener);
+        graceful.shutdown().await;
+    }
+
+    async fn connection<S>(&self, stream: S, peer: SocketAddr, watcher: hyper_util::server::graceful::Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.map(axum::body::Body::new)
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(self.header_timeout))
+            .max_concurrent_streams(256);
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        if let Err(e) = watcher.watch(connection.into_owned()).await {
+            tracing::debug!(error = %e, %peer, "connection ended with an error");
+        }
+    }
+}

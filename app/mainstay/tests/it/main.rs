@@ -1,0 +1,9 @@
+//! The whole house, tried from outside: real processes, real sockets, real PostgreSQL and Redis, a real browser.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
+mod browser;
+mod commands;
+mod contract;
+mod listeners;
+mod nodes;
+mod support;
