@@ -293,8 +293,12 @@ impl Session {
         let statement = run(client, &self.local, sql::live(sql, Engine::Postgres), params, collected);
         let outcome = self.local.clock.timeout(self.local.options.statement_timeout, statement).await;
         match outcome {
-            // Its COMMIT is part of it: whether a lost write happened cannot be known.
-            Some(Err(Error::Conn(_))) if !is_read => Err(Error::Unknown),
+            Some(Err(Error::Conn(text))) => {
+                // The server's last word may come before the end of the connection: the next user must not get it.
+                self.discard();
+                // Its COMMIT is part of a write: whether one that was lost happened cannot be known.
+                Err(if is_read { Error::Conn(text) } else { Error::Unknown })
+            }
             Some(outcome) => outcome,
             None => {
                 self.cancel();

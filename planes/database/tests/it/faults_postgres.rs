@@ -18,7 +18,8 @@ use crate::support::{MIGRATIONS, connect, lifecycle, postgres, postgres_options,
 
 const INSERT: &str = "INSERT INTO things (id, name) VALUES ($1, $2)";
 const COUNT: &str = "SELECT COUNT(*) FROM things";
-const SUICIDE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+/// The signal is acted on at the next look for interrupts, which the sleep makes sure is inside the statement.
+const SUICIDE: &str = "SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)";
 
 async fn count(db: &Db) -> i64 {
     db.get(COUNT, params![]).await.unwrap().unwrap().get(0).unwrap()
@@ -56,7 +57,7 @@ async fn a_back_end_that_ends_inside_a_transaction_is_conn() {
 async fn a_back_end_that_ends_at_commit_is_unknown() {
     let f = postgres().await;
     let suicide = "CREATE FUNCTION suicide() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'";
+        'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(60); RETURN NULL; END'";
     let at_commit = "CREATE CONSTRAINT TRIGGER suicide AFTER INSERT ON things DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW WHEN (NEW.id = 13) EXECUTE FUNCTION suicide()";
     f.db.exec(suicide, params![]).await.unwrap();
