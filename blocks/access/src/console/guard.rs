@@ -92,8 +92,8 @@ fn to_sign_in(req: &Request, changes: bool) -> Response {
 
 fn refuse(path: &str, e: Error) -> Response {
     let problem = Problem::from(e);
-    let mut response =
-        respond(refused(&problem), plain_chrome(path).bare(problem.code.title, "", console::error_state(&problem)));
+    let page = plain_chrome(path).bare(problem.code.title, "", console::error_state(&problem));
+    let mut response = respond(refused(&problem), page);
     if let Some(after) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().max(1).into());
     }

@@ -97,8 +97,8 @@ mod tests {
         (NearCache::new(100, Duration::from_secs(5), clock), time)
     }
 
-    async fn load(value: u32) -> Result<Option<u32>, ()> {
-        Ok(Some(value))
+    fn load(value: u32) -> std::future::Ready<Result<Option<u32>, ()>> {
+        std::future::ready(Ok(Some(value)))
     }
 
     #[tokio::test]

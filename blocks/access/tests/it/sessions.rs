@@ -50,7 +50,7 @@ async fn idle(site: Site) {
     assert!(access.session(&token, None).await.unwrap().is_none(), "after 12 h whatever happens");
     assert!(access.session(&unused, None).await.unwrap().is_none());
     let (token, _) = access.sign_in(&text, None).await.unwrap();
-    site.time.advance(Duration::from_mins(60));
+    site.time.advance(Duration::from_hours(1));
     assert!(access.session(&token, None).await.unwrap().is_none(), "after an hour without a request");
 }
 
