@@ -117,10 +117,12 @@ impl Access {
             self.wait_of(&subjects)?;
         }
         let loaded = self.0.sessions.get_or_load(cache_key(&id), async {
+            // Read first: what is no longer noted afterwards was written before.
+            let noted = self.0.seen_sessions.get(&id);
             let stored = store::get_session(&self.0.db, &id).await?;
             Ok::<_, Error>(stored.map(|stored| {
                 // A request since the last write counts, although only memory knows of it.
-                let noted = self.0.seen_sessions.get(&id).unwrap_or(stored.seen_at);
+                let noted = noted.unwrap_or(stored.seen_at);
                 let seen_ms = AtomicI64::new(stored.seen_at.max(noted).as_millis());
                 Arc::new(KnownSession { stored, seen_ms })
             }))
