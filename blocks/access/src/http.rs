@@ -143,11 +143,11 @@ pub(crate) struct CreateKey {
 pub(crate) struct RotateKey {
     /// How long the old secret goes on, in seconds; 0 ends it at once.
     #[schema(minimum = 0, maximum = 2_592_000, default = 3_600)]
-    #[serde(default = "default_overlap_s")]
-    overlap_s: u64,
+    #[serde(default = "default_overlap_seconds")]
+    overlap_seconds: u64,
 }
 
-fn default_overlap_s() -> u64 {
+fn default_overlap_seconds() -> u64 {
     DEFAULT_OVERLAP.as_secs()
 }
 
@@ -347,7 +347,7 @@ async fn rotate_key(
     Json(body): Json<RotateKey>,
 ) -> web::Result<Response> {
     caller.require(SYSTEM, "write")?;
-    let overlap = Duration::from_secs(body.overlap_s);
+    let overlap = Duration::from_secs(body.overlap_seconds);
     let issued = access.rotate_key(caller.principal(), &id, overlap, token.map(|t| t.0)).await?;
     Ok(issued_response(&access, issued))
 }

@@ -371,7 +371,7 @@ impl Access {
         let id = KeyId::parse(id).ok_or(Error::KeyUnknown)?;
         if overlap > MAX_OVERLAP {
             let detail = "The old secret may go on for at most 30 days (2592000 s).".to_owned();
-            return Err(Error::KeyInvalid { field: "overlap_s", detail });
+            return Err(Error::KeyInvalid { field: "overlap_seconds", detail });
         }
         let (this, who, text) = (self.clone(), who.clone(), ApiKey::renew(id, &self.0.rng));
         let issued = self

@@ -37,7 +37,7 @@ pub(super) struct CreateForm {
 #[derive(Debug, Deserialize)]
 pub(super) struct RotateForm {
     #[serde(default)]
-    overlap_s: u64,
+    overlap_seconds: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -264,16 +264,12 @@ async fn draw_key(
 }
 
 fn rotate_form(chrome: &Chrome, key: &Key) -> Markup {
-    let request = RequestBox::post(format!("/v1/keys/{}/rotate", key.id)).json(json!({ "overlap_s": 3600 })).cli([
-        "keys",
-        "rotate",
-        &key.id.to_string(),
-        "--overlap",
-        "1h",
-    ]);
+    let request = RequestBox::post(format!("/v1/keys/{}/rotate", key.id))
+        .json(json!({ "overlap_seconds": 3600 }))
+        .cli(["keys", "rotate", &key.id.to_string(), "--overlap", "1h"]);
     let form = Form::post(chrome, format!("{}/{}/rotate", paths::KEYS, key.id))
         .field(Field::choice(
-            "overlap_s",
+            "overlap_seconds",
             "The old secret goes on for",
             [("3600", "1 hour"), ("86400", "1 day"), ("604800", "7 days"), ("0", "no time: it ends now")],
         ))
@@ -299,7 +295,7 @@ pub(super) async fn rotate(
 ) -> Response {
     let rotated = async {
         caller.require(SYSTEM, "write")?;
-        access.rotate_key(caller.principal(), &id, Duration::from_secs(form.overlap_s), None).await
+        access.rotate_key(caller.principal(), &id, Duration::from_secs(form.overlap_seconds), None).await
     };
     match rotated.await {
         Ok(issued) => super::respond(StatusCode::OK, draw_issued(&chrome, &issued, "The key has a new secret.")),

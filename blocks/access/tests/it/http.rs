@@ -124,7 +124,7 @@ async fn the_api(site: Site) {
     assert_eq!(listed.json()["items"].as_array().unwrap().len(), 1);
     assert!(!listed.text.contains("msk_") && !listed.text.contains("secret\":"));
 
-    let rotated = app.json("POST", &format!("{location}/rotate"), &admin, json!({ "overlap_s": 60 })).await;
+    let rotated = app.json("POST", &format!("{location}/rotate"), &admin, json!({ "overlap_seconds": 60 })).await;
     assert_eq!(rotated.status, StatusCode::CREATED, "{}", rotated.text);
     assert_eq!(rotated.json()["state"], "rotating");
     assert_eq!(app.json("GET", "/v1/whoami", secret, Value::Null).await.status, StatusCode::OK);
@@ -328,7 +328,7 @@ async fn forms_of_the_console(site: Site) {
 
     let path = format!("/console/keys/{}", key.id);
     assert_eq!(app.send("GET", &path, &[("cookie", &cookie)], "").await.status, StatusCode::OK);
-    let rotated = app.form(&format!("{path}/rotate"), &cookie, &format!("overlap_s=3600&csrf={csrf}")).await;
+    let rotated = app.form(&format!("{path}/rotate"), &cookie, &format!("overlap_seconds=3600&csrf={csrf}")).await;
     assert!(rotated.text.contains("msk_"), "{}", rotated.text);
     let unsure = app.form(&format!("{path}/revoke"), &cookie, &format!("confirm=bold&csrf={csrf}")).await;
     assert_eq!(unsure.status, StatusCode::UNPROCESSABLE_ENTITY);

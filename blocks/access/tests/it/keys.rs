@@ -76,7 +76,7 @@ async fn rotation_overlaps(site: Site) {
     access.authenticate(&third.text.expose(), None).await.unwrap();
     assert!(matches!(
         access.rotate_key(&admin, &id, Duration::from_hours(24 * 31), None).await,
-        Err(Error::KeyInvalid { field: "overlap_s", .. })
+        Err(Error::KeyInvalid { field: "overlap_seconds", .. })
     ));
 }
 
