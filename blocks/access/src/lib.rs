@@ -21,7 +21,7 @@
 //! 9. [`Access::secret`] gives the same bytes on every node and at every start; another root secret refuses to start.
 //!
 //! # Does not promise
-//! - That the first key can be shown again: when it was lost, `mainstay keys create` beside the data makes another.
+//! - That the first key can be shown again: when it was lost, `mainstay keys recover` beside the data makes another.
 //! - Exact times of last use: they are written about twice a minute, and a crash loses the last ones.
 //! - That the throttle stops an attacker with many addresses; the 256 bits of a secret do.
 //!

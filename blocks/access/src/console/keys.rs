@@ -97,7 +97,7 @@ async fn draw_list(
     });
     let first = RequestBox::post("/v1/keys")
         .json(json!({ "name": "my app", "scopes": ["links:write"] }))
-        .cli(["keys", "create", "--name", "my app", "--scopes", "links:write"])
+        .cli(["keys", "create", "my app", "--scope", "links:write"])
         .open();
     let table = Table::new("API keys of the project, the newest first", at)
         .column(Column::text("name", "Name"))
@@ -124,9 +124,8 @@ fn create_form(chrome: &Chrome, refused: Option<(&CreateForm, &Problem)>) -> Mar
     let request = RequestBox::post("/v1/keys").json(json!({ "name": "my app", "scopes": ["links:write"] })).cli([
         "keys",
         "create",
-        "--name",
         "my app",
-        "--scopes",
+        "--scope",
         "links:write",
     ]);
     let mut form = Form::post(chrome, paths::KEYS)
@@ -266,7 +265,7 @@ async fn draw_key(
 fn rotate_form(chrome: &Chrome, key: &Key) -> Markup {
     let request = RequestBox::post(format!("/v1/keys/{}/rotate", key.id))
         .json(json!({ "overlap_seconds": 3600 }))
-        .cli(["keys", "rotate", &key.id.to_string(), "--overlap", "1h"]);
+        .cli(["keys", "rotate", &key.id.to_string(), "--overlap-seconds", "3600"]);
     let form = Form::post(chrome, format!("{}/{}/rotate", paths::KEYS, key.id))
         .field(Field::choice(
             "overlap_seconds",

@@ -58,7 +58,7 @@ fn draw(chrome: &Chrome, next: &str, problem: Option<&Problem>) -> Markup {
         details {
             summary { "No key at hand?" }
             p { "Whoever has the server's data folder makes another one beside it:" }
-            (console::command_line("CLI", "mainstay keys create --name \"my key\" --scopes '*'"))
+            (console::command_line("CLI", "mainstay keys recover"))
         }
     };
     chrome.bare("Sign in", "The console is opened with an API key.", body)
