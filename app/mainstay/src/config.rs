@@ -117,12 +117,12 @@ impl Config {
             section(settings, &mut errors),
             section(settings, &mut errors),
             section(settings, &mut errors),
+            section::<web::HttpConfig>(settings, &mut errors),
             section(settings, &mut errors),
             section(settings, &mut errors),
             section(settings, &mut errors),
-            section(settings, &mut errors),
-            section(settings, &mut errors),
-            section(settings, &mut errors),
+            section::<access::AccessConfig>(settings, &mut errors),
+            section::<shortener::ShortenerConfig>(settings, &mut errors),
         );
         let (
             Some(server),
@@ -138,6 +138,12 @@ impl Config {
         else {
             return Err(errors);
         };
+        errors.extend(http.check());
+        errors.extend(access.validate());
+        errors.extend(shortener.validate());
+        if !errors.is_empty() {
+            return Err(errors);
+        }
         Ok(Self { server, api, public, http, database, memory, telemetry, access, shortener })
     }
 }

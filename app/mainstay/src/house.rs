@@ -14,6 +14,7 @@ use web::idempotency::{self, Idempotency};
 use crate::{
     commands::serve::Addresses,
     config::Config,
+    numbers::Numbers,
     public::Front,
     rooms::{Group, Page, Room},
 };
@@ -78,6 +79,8 @@ impl House {
         let (access, first) = Access::start(db.clone(), options, clock.clone(), rng.clone(), &blocks)
             .await
             .map_err(|e| format!("access: {e}"))?;
+        let numbers = Numbers { db: db.clone(), memory: memory.clone(), access: access.clone() };
+        metrics.registry("planes").add_collector(numbers);
         let idempotency = Idempotency::new(
             access.idempotency_store(),
             idempotency::Options::from_config(&config.http),

@@ -7,6 +7,7 @@ mod console;
 mod house;
 mod http;
 mod listen;
+mod numbers;
 mod output;
 mod public;
 mod rooms;

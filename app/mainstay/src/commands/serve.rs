@@ -74,6 +74,7 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failed> {
     if let Some(key) = house.first_admin_key() {
         first_key(key);
     }
+    house.metrics().registry("telemetry").add_collector(telemetry.collector());
     let tasks = lifecycle.tasks(Stage::Listeners);
     for tls in [&tls_api, &tls_public].into_iter().flatten() {
         tls.watch(&tasks, clock.clone());

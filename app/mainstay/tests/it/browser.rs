@@ -24,27 +24,22 @@ impl WebDriverCompatibleCommand for ConsoleLog {
 struct Browser {
     client: Client,
     _driver: testkit::Chromedriver,
-    _profile: tempfile::TempDir,
 }
 
 impl Browser {
     async fn start() -> Self {
         let driver = testkit::Chromedriver::start();
-        let profile = tempfile::tempdir().unwrap();
-        let profile_arg = format!("--user-data-dir={}", profile.path().display());
-        let arguments = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--window-size=1280,900",
-            &profile_arg,
-        ];
+        let mut arguments = driver.chromium_arguments();
+        arguments.extend(
+            [
+                "--disable-quic",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--window-size=1280,900",
+            ]
+            .map(str::to_owned),
+        );
         let capabilities = json!({
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -55,7 +50,7 @@ impl Browser {
             .connect(&driver.url())
             .await
             .unwrap();
-        Self { client, _driver: driver, _profile: profile }
+        Self { client, _driver: driver }
     }
 
     async fn open(&self, url: &str) {
