@@ -182,7 +182,8 @@ pub(crate) enum LinksCommand {
     /// Shorten a URL
     Create {
         /// Where the link leads
-        url: String,
+        #[arg(value_name = "URL")]
+        destination: String,
         /// A code of your own
         #[arg(long)]
         alias: Option<String>,

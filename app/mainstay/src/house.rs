@@ -72,6 +72,8 @@ impl House {
             .map_err(|e| format!("database: {e}"))?;
         let memory =
             Memory::open(&config.memory, clock.clone(), rng.clone(), &planes).map_err(|e| format!("memory: {e}"))?;
+        // A Redis that is there is connected before the node reports itself; one that is not must not hold the start up.
+        drop(clock.timeout(PROBE_TIMEOUT, memory.ping()).await);
         probe_planes(&health, &db, &memory, lifecycle);
 
         let blocks = lifecycle.tasks(Stage::Blocks);
@@ -102,6 +104,7 @@ impl House {
         .await
         .map_err(|e| format!("shortener: {}", told(&e)))?;
         shortener.start(&lifecycle.tasks(Stage::Systems));
+        probe_rooms(&health, &db, &shortener, lifecycle);
 
         let streams = lifecycle.tasks(Stage::Listeners).shutdown();
         let rooms = vec![
@@ -262,6 +265,33 @@ fn probe_planes(health: &Health, db: &Db, memory: &Memory, lifecycle: &Lifecycle
                 memory::Health::Degraded { .. } => {
                     Condition::Degraded("Redis does not answer; uses fall back as each declares".to_owned())
                 }
+            }
+        }
+    });
+}
+
+fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Lifecycle) {
+    let tasks = lifecycle.tasks(Stage::Telemetry);
+    let (db, shortener) = (db.clone(), shortener.clone());
+    let state = db.clone();
+    health.probe(&tasks, "access", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let db = state.clone();
+        async move {
+            match db.ping().await {
+                Ok(()) => Condition::Serving,
+                Err(_) => Condition::Degraded("without the database only keys seen a moment ago are known".to_owned()),
+            }
+        }
+    });
+    health.probe(&tasks, "shortener", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let (db, shortener) = (db.clone(), shortener.clone());
+        async move {
+            if db.ping().await.is_err() {
+                Condition::Degraded("without the database only links in the cache are served".to_owned())
+            } else if shortener.is_degraded() {
+                Condition::Degraded("without Redis other nodes hear of changes only when their cache ages".to_owned())
+            } else {
+                Condition::Serving
             }
         }
     });

@@ -59,7 +59,11 @@ impl Numbers {
         out.counter("mainstay_memory_evicted", "Keys dropped to make room.", stats.local.evicted_count)?;
         out.counter("mainstay_memory_connects", "Connections made to Redis.", stats.connect_count)?;
         out.gauge("mainstay_memory_in_flight", "Operations that wait for Redis.", stats.in_flight_count as u64)?;
-        out.counter("mainstay_memory_messages_lost", "Messages that a subscriber did not get.", stats.pubsub.lost_count)?;
+        out.counter(
+            "mainstay_memory_messages_lost",
+            "Messages that a subscriber did not get.",
+            stats.pubsub.lost_count,
+        )?;
         let by_use = |pick: fn(&memory::UseStats) -> u64| {
             stats.uses.iter().map(move |u| (u.declared.name, pick(u))).collect::<Vec<_>>()
         };

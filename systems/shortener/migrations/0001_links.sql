@@ -34,5 +34,3 @@ CREATE TABLE shortener_blocks (
     name    TEXT NOT NULL PRIMARY KEY,
     next_id BIGINT NOT NULL
 );
-
-INSERT INTO shortener_blocks (name, next_id) VALUES ('links', 0);

@@ -69,7 +69,8 @@ fn read_link_with_clicks(row: &Row) -> Result<LinkWithClicks> {
 pub(crate) async fn allocate_block(db: &Db, size: u32) -> Result<u64> {
     let rows = db
         .exec_returning(
-            "UPDATE shortener_blocks SET next_id = next_id + $1 WHERE name = 'links' RETURNING next_id",
+            "INSERT INTO shortener_blocks (name, next_id) VALUES ('links', $1)
+             ON CONFLICT (name) DO UPDATE SET next_id = shortener_blocks.next_id + excluded.next_id RETURNING next_id",
             params![size],
         )
         .await?;

@@ -1,5 +1,7 @@
 //! The home page: is everything healthy, what is wrong, and how much is going on.
 
+use std::time::Duration;
+
 use console::{
     Chrome, Column, Head, KeyValues, Link, Markup, Row, Table, Tile, Unit, badge, charts::Chart, columns, format, html,
     live, section, tiles,
@@ -25,18 +27,25 @@ pub(crate) fn page(chrome: &Chrome, house: &House) -> Markup {
 /// What changes from second to second.
 pub(crate) fn fragments(chrome: &Chrome, house: &House) -> Vec<(&'static str, Markup)> {
     let points = house.golden().series(None);
-    let recent = &points[points.len().saturating_sub(POINTS)..];
+    let recent = window(&points);
+    let last = points.last().map_or_else(|| house.clock().now(), |p| p.at);
     vec![
-        ("home-tiles", overview(house, recent)),
-        ("home-charts", charts(recent)),
+        ("home-tiles", overview(house, &recent)),
+        ("home-charts", charts(&recent, last)),
         ("home-systems", systems(chrome, house)),
         ("home-routes", routes(chrome, house)),
         ("home-node", node(house)),
     ]
 }
 
-fn overview(house: &House, points: &[Point]) -> Markup {
-    let minute = &points[points.len().saturating_sub(60)..];
+/// The last [`POINTS`] seconds, oldest first; `None` before the node began, which charts show as a gap.
+fn window(points: &[Point]) -> Vec<Option<Point>> {
+    let recent = &points[points.len().saturating_sub(POINTS)..];
+    (recent.len()..POINTS).map(|_| None).chain(recent.iter().copied().map(Some)).collect()
+}
+
+fn overview(house: &House, points: &[Option<Point>]) -> Markup {
+    let minute: Vec<Point> = points[points.len().saturating_sub(60)..].iter().flatten().copied().collect();
     let requests: u64 = minute.iter().map(|p| p.request_count).sum();
     let errors: u64 = minute.iter().map(|p| p.error_count).sum();
     let p99 =
@@ -67,8 +76,9 @@ fn health_note(house: &House) -> String {
     format!("{well} of {} parts serve", parts.len())
 }
 
-fn charts(points: &[Point]) -> Markup {
-    let times: Vec<Timestamp> = points.chunks(BUCKET).filter_map(|c| c.first()).map(|p| p.at).collect();
+fn charts(points: &[Option<Point>], last: Timestamp) -> Markup {
+    let ago = |second: usize| Duration::from_secs((points.len() - 1 - second) as u64);
+    let times: Vec<Timestamp> = (0..points.len()).step_by(BUCKET).map(|second| last.minus(ago(second))).collect();
     let requests = Chart::line("Requests")
         .unit(Unit::PerSecond)
         .times(times.clone())
@@ -142,7 +152,7 @@ fn node(house: &House) -> Markup {
     let values = KeyValues::new()
         .item("State is kept in", house.describe_state())
         .item("Up for", format::duration(house.clock().monotonic()))
-        .item("CPU time", format::duration(std::time::Duration::from_secs_f64(usage.cpu_seconds.unwrap_or(0.0))))
+        .item("CPU time", format::duration(Duration::from_secs_f64(usage.cpu_seconds.unwrap_or(0.0))))
         .item("Open files", format!("{} of {}", usage.open_fds.unwrap_or(0), usage.max_fds.unwrap_or(0)))
         .item("Threads", usage.threads.unwrap_or(0).to_string())
         .item("Version", env!("CARGO_PKG_VERSION"));
@@ -156,11 +166,11 @@ enum Fold {
 }
 
 /// Seconds folded into buckets; a bucket without any value is a gap.
-fn bucketed(points: &[Point], value: impl Fn(&Point) -> Option<f64>, fold: Fold) -> Vec<Option<f64>> {
+fn bucketed(points: &[Option<Point>], value: impl Fn(&Point) -> Option<f64>, fold: Fold) -> Vec<Option<f64>> {
     points
         .chunks(BUCKET)
         .map(|bucket| {
-            let values: Vec<f64> = bucket.iter().filter_map(&value).collect();
+            let values: Vec<f64> = bucket.iter().flatten().filter_map(&value).collect();
             match fold {
                 _ if values.is_empty() => None,
                 Fold::Mean => Some(values.iter().sum::<f64>() / to_f64(values.len() as u64)),

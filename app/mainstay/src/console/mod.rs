@@ -97,12 +97,7 @@ async fn projects(house: &House, caller: &Caller) -> Arc<[ProjectId]> {
 fn rail(house: &House) -> Vec<NavGroup> {
     let parts = house.health().parts();
     let status = |name: &str| parts.iter().find(|p| p.name == name).map(|p| status_of(p.state));
-    let home = NavItem {
-        name: "Home".to_owned(),
-        path: paths::HOME.to_owned(),
-        status: Some(status_of(house.health().state())),
-    };
-    let mut groups = vec![NavGroup { name: "This node".to_owned(), items: vec![home] }];
+    let mut groups = Vec::new();
     for group in Group::ALL {
         let rooms = house.rooms().iter().filter(|r| r.group == group);
         let items = rooms.flat_map(|room| {

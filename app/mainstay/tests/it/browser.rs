@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use fantoccini::{Client, ClientBuilder, Locator, key::Key, wd::WebDriverCompatibleCommand};
 use serde_json::{Value, json};
 
-use crate::support::{Node, get, send};
+use crate::support::{Node, clicks, send};
 
 /// Everything that Chromium said on its console since the last time: errors and violations of the content security policy.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ impl WebDriverCompatibleCommand for ConsoleLog {
         (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
     }
 }
+
+/// The number in the first tile of a link's page: its clicks.
+const TOTAL: &str = "#link-tiles .tile .number";
 
 struct Browser {
     client: Client,
@@ -118,24 +121,24 @@ async fn a_link_is_made_followed_and_its_clicks_arrive_without_a_reload() {
     browser.open(&format!("{}/console", node.api)).await;
     assert!(browser.text().await.contains("Shortener"));
     browser.open(&format!("{}/console/links", node.api)).await;
-    let form = browser.client.form(Locator::Css("form#create-link")).await.unwrap();
+    let form = browser.client.form(Locator::Css("form[action='/console/links']")).await.unwrap();
     form.set_by_name("url", "https://example.com/from-the-console").await.unwrap();
     form.set_by_name("alias", "from-console").await.unwrap();
     form.submit().await.unwrap();
     browser.open(&format!("{}/console/links/from-console", node.api)).await;
     assert!(browser.text().await.contains("https://example.com/from-the-console"));
-    let total = browser.wait_for("[data-clicks-total]").await;
+    let total = browser.wait_for(TOTAL).await;
     assert_eq!(total.text().await.unwrap(), "0");
 
     for _ in 0..7 {
         let hop = send("GET", &format!("{}/from-console", node.public), &[("user-agent", "Mozilla/5.0")], None);
         assert_eq!((hop.status, hop.header("location")), (302, "https://example.com/from-the-console"));
     }
-    let live = "return document.querySelector('[data-clicks-total]').textContent.trim()";
+    let live = format!("return document.querySelector('{TOTAL}').textContent.trim()");
     let mut seen = json!(null);
     let arrived = async {
         while seen != json!("7") {
-            seen = browser.client.execute(live, vec![]).await.unwrap();
+            seen = browser.client.execute(&live, vec![]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -155,9 +158,7 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
             send("GET", &format!("{}/page-{n}", node.public), &[("user-agent", "Mozilla/5.0")], None);
         }
     }
-    crate::support::wait("clicks are in the rollups", || {
-        (get(&format!("{}/v1/links/page-11", node.api)).json()["click_count"] == 33).then_some(())
-    });
+    crate::support::wait("clicks are in the rollups", || (clicks(&node.api, "page-11") == 33).then_some(()));
     let browser = Browser::start().await;
     let pages = [
         ("home", "/console"),

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Node, agent, get, send, try_send, wait};
+use crate::support::{Node, agent, clicks, get, send, try_send, wait};
 
 fn three(folder: &Path, postgres: &str, redis: &str) -> Vec<Node> {
     let sets = [format!("database.url={postgres}"), format!("memory.url={redis}")];
@@ -134,9 +134,8 @@ fn clicks_of_three_nodes_add_up() {
         let hop = send("GET", &format!("{}/{code}", nodes[n % 3].public), &[("user-agent", "Mozilla/5.0")], None);
         assert_eq!(hop.status, 302);
     }
-    let count = |v: Value| v["click_count"].as_u64().unwrap();
     wait("every click of every node is counted", || {
-        let seen = count(get(&format!("{}/v1/links/{code}", nodes[2].api)).json());
+        let seen = clicks(&nodes[2].api, &code);
         assert!(seen <= 90, "a click was counted twice: {seen}");
         (seen == 90).then_some(())
     });

@@ -158,3 +158,8 @@ pub(crate) fn send(method: &str, url: &str, headers: &[(&str, &str)], body: Opti
 pub(crate) fn get(url: &str) -> Answer {
     send("GET", url, &[], None)
 }
+
+/// Clicks of a link that are in the rollups.
+pub(crate) fn clicks(api: &str, code: &str) -> u64 {
+    get(&format!("{api}/v1/links/{code}/clicks?step=day")).json()["total_click_count"].as_u64().unwrap()
+}
