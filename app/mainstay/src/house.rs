@@ -1,6 +1,6 @@
 //! The composition root: opens the planes, starts the rooms on them, and hands each what it needs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
 
 use access::Access;
 use axum::Router;
@@ -297,8 +297,12 @@ fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Life
     });
 }
 
-fn make_folder(path: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(path)
+/// Makes the data folder where there is none, for this user alone: what is in it opens everything.
+pub(crate) fn make_folder(path: &Path) -> Result<(), String> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
         .map_err(|e| format!("cannot make the data folder {}: {e}; choose another with --data DIR", path.display()))
 }
 

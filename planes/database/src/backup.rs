@@ -18,7 +18,7 @@ use rusqlite::{
 use crate::{
     DataLock, Db, Durability, Error, Result, SqliteOptions,
     db::On,
-    sqlite::{Sqlite, beside, blocking, sqlite_error},
+    sqlite::{Sqlite, beside, blocking, create_private, sqlite_error},
     topics::Topics,
     transfer::{Progress, copy},
 };
@@ -160,6 +160,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn copy_pages(from: &Connection, to: &Path, progress: &mut impl FnMut(&Progress)) -> Result<()> {
+    create_private(to)?;
     let mut target = Connection::open(to).map_err(|e| sqlite_error(&e))?;
     let backup = Backup::new(from, &mut target).map_err(|e| sqlite_error(&e))?;
     loop {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     cli::{BackupArgs, RestoreArgs},
+    house::make_folder,
     output::line,
 };
 
@@ -43,7 +44,7 @@ pub(crate) async fn restore(args: &RestoreArgs) -> Result<(), Failed> {
         line(format!("{} rows of {} tables restored and verified", report.row_count(), report.tables.len()));
     } else {
         let data = &state.config.server.data_dir;
-        std::fs::create_dir_all(data).map_err(|e| format!("cannot make {}: {e}", data.display()))?;
+        make_folder(data)?;
         database::restore(&args.from, &state.sqlite_file(), progress("restore")).await.map_err(failed)?;
         line(format!("{} restored into {}", args.from.display(), data.display()));
     }

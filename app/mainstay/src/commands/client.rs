@@ -116,8 +116,12 @@ pub(crate) fn refusal(answer: &Answer) -> String {
     }
     let mut message = format!("{} ({}): {}", text("code"), answer.status, text("detail"));
     for error in problem["errors"].as_array().into_iter().flatten() {
-        let field = error["field"].as_str().unwrap_or_default();
-        message += &format!("\n  {field}: {}", error["detail"].as_str().unwrap_or_default());
+        let pointer = error["pointer"].as_str().map(|p| p.trim_start_matches(['#', '/']));
+        let detail = error["detail"].as_str().unwrap_or_default();
+        message += &match pointer.or(error["parameter"].as_str()).filter(|name| !name.is_empty()) {
+            Some(name) => format!("\n  {name}: {detail}"),
+            None => format!("\n  {detail}"),
+        };
     }
     if answer.status == 401 {
         message.push_str("\n  give a key with --key or MAINSTAY_KEY");

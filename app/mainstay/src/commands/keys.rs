@@ -48,12 +48,12 @@ pub(crate) fn run(args: &KeysArgs) -> Result<(), String> {
                 line(json!(items));
             } else {
                 let rows: Vec<_> = items.iter().map(row).collect();
-                line(table(&["ID", "NAME", "PROJECT", "SCOPES", "EXPIRES", "LAST USED"], &rows));
+                line(table(&["ID", "NAME", "PROJECT", "SCOPES", "STATE", "EXPIRES", "LAST USED"], &rows));
             }
         }
         KeysCommand::Rotate { id, overlap_seconds } => {
             let path = format!("/v1/keys/{}/rotate", segment(id));
-            created(&client.call("POST", &path, Some(&json!({ "overlap_seconds": overlap_seconds })))?);
+            created(&client.call("POST", &path, Some(&json!({ "overlap_s": overlap_seconds })))?);
         }
         KeysCommand::Revoke { id } => {
             client.call("DELETE", &format!("/v1/keys/{}", segment(id)), None)?;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &KeysArgs) -> Result<(), String> {
 fn row(key: &Value) -> Vec<String> {
     let text = |name: &str| key[name].as_str().unwrap_or("-").to_owned();
     let scopes = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
-    vec![text("id"), text("name"), text("project"), scopes, text("expires_at"), text("last_used_at")]
+    vec![text("id"), text("name"), text("project"), scopes, text("state"), text("expires_at"), text("last_used_at")]
 }
 
 /// Makes a new admin key straight in the database: for whoever can read the data, when every key was lost.

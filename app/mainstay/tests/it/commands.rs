@@ -85,6 +85,25 @@ fn the_first_start_prints_an_admin_key_once_and_it_opens_everything() {
     assert_eq!(send("GET", &links, &[("authorization", &reader)], None).status, 200);
     let body = json!({ "url": "https://example.com/" });
     assert_eq!(send("POST", &links, &[("authorization", &reader)], Some(&body)).status, 403);
+
+    // Rotated, both secrets work for the overlap; revoked, neither does, and the list says so.
+    let run = |args: &[&str]| {
+        let out = output(folder.path(), &[&["keys"], args, &["--url", &first.api, "--key", &key]].concat());
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let keys: serde_json::Value = serde_json::from_str(&run(&["list", "--json"])).unwrap();
+    let id = keys.as_array().unwrap().iter().find(|k| k["name"] == "reader").unwrap()["id"].as_str().unwrap();
+    let rotated = format!("Bearer {}", run(&["rotate", id, "--overlap-seconds", "600"]).trim());
+    assert_ne!(rotated, reader);
+    for bearer in [&reader, &rotated] {
+        assert_eq!(send("GET", &links, &[("authorization", bearer)], None).status, 200);
+    }
+    run(&["revoke", id]);
+    for bearer in [&reader, &rotated] {
+        assert_eq!(send("GET", &links, &[("authorization", bearer)], None).status, 401);
+    }
+    assert!(run(&["list"]).lines().any(|l| l.contains("reader") && l.contains("revoked")));
     first.stop();
 
     let second = Node::start(folder.path(), "data", &[]);

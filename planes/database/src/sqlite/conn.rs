@@ -2,6 +2,9 @@
 
 use std::{
     fmt,
+    fs::OpenOptions,
+    io::ErrorKind,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{
         Arc,
@@ -63,6 +66,7 @@ impl Conn {
         counters: &Arc<Counters>,
     ) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        create_private(path)?;
         let this = Self::open(path, flags, options, clock, counters)?;
         let mode: String =
             this.inner.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(|e| error(&e))?;
@@ -210,6 +214,16 @@ impl Limits {
             self.looks_left.store(left - 1, Ordering::Relaxed);
         }
         clock.monotonic().as_micros() > u128::from(self.deadline_us.load(Ordering::Relaxed))
+    }
+}
+
+/// Makes the file where there is none, for this user alone; SQLite gives its companions the same mode. Left to itself it makes
+/// files that every user of the machine can read.
+pub(crate) fn create_private(path: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Err(Error::DiskFull),
+        Err(e) => Err(Error::Other(format!("cannot open {}: {e}", path.display()))),
     }
 }
 

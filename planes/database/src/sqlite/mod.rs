@@ -15,7 +15,7 @@ use std::{
 use kernel::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use conn::{Conn, error as sqlite_error};
+pub(crate) use conn::{Conn, create_private, error as sqlite_error};
 pub(crate) use job::{Body, Job, Output, Own, Ran, Statement};
 use readers::Readers;
 pub(crate) use transfer::blocking;

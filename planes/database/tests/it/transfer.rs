@@ -227,3 +227,19 @@ async fn a_copy_needs_the_same_schema() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn files_are_for_their_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let db = open(&path("main.db"));
+    db.migrate("test", MIGRATIONS).await.unwrap();
+    db.exec(INSERT, params![1, "a thing", 1, 0.5, b"", true]).await.unwrap();
+    db.backup(&path("backup.db"), |_| {}).await.unwrap();
+    restore(&path("backup.db"), &path("restored.db"), |_| {}).await.unwrap();
+    for name in ["main.db", "main.db-wal", "main.db-shm", "backup.db", "restored.db"] {
+        let mode = std::fs::metadata(path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
