@@ -29,7 +29,8 @@ CREATE TABLE shortener_link_counts (
     PRIMARY KEY (project, shard)
 );
 
--- The first id that no node has taken.
+-- The first id that no node has taken. Its row comes with the first block, not here: an installation moves and is restored into
+-- a database that holds no rows.
 CREATE TABLE shortener_blocks (
     name    TEXT NOT NULL PRIMARY KEY,
     next_id BIGINT NOT NULL
