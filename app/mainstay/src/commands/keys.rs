@@ -53,7 +53,7 @@ pub(crate) fn run(args: &KeysArgs) -> Result<(), String> {
         }
         KeysCommand::Rotate { id, overlap_seconds } => {
             let path = format!("/v1/keys/{}/rotate", segment(id));
-            created(&client.call("POST", &path, Some(&json!({ "overlap_s": overlap_seconds })))?);
+            created(&client.call("POST", &path, Some(&json!({ "overlap_seconds": overlap_seconds })))?);
         }
         KeysCommand::Revoke { id } => {
             client.call("DELETE", &format!("/v1/keys/{}", segment(id)), None)?;
