@@ -186,13 +186,7 @@ impl Chrome {
         html! {
             (DOCTYPE)
             html lang="en" data-theme=[theme] {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (head.title) " · Mainstay" }
-                    (assets::head_links())
-                }
+                (html_head(&head.title))
                 body {
                     a.skip href="#content" { "Skip to content" }
                     @if self.dev {
@@ -221,13 +215,7 @@ impl Chrome {
         html! {
             (DOCTYPE)
             html lang="en" data-theme=[theme] {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    title { (title) " · Mainstay" }
-                    (assets::head_links())
-                }
+                (html_head(title))
                 body.bare {
                     main id="content" {
                         div.brand { (assets::logo()) "Mainstay" }
@@ -345,6 +333,18 @@ fn page_head(head: &Head) -> Markup {
                 }
                 (head.actions.as_ref().map_or(PreEscaped(""), |a| PreEscaped(a.0.as_str())))
             }
+        }
+    }
+}
+
+fn html_head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) " · Mainstay" }
+            (assets::head_links())
         }
     }
 }

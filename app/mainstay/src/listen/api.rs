@@ -61,19 +61,7 @@ impl Accept {
         let graceful = GracefulShutdown::new();
         loop {
             let Some(Ok(permit)) = shutdown.or(self.permits.clone().acquire_owned()).await else { break };
-            let Some(accepted) = shutdown.or(self.listener.accept()).await else { break };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(e) => {
-                    if !super::is_connection_error(&e) {
-                        // Out of file descriptors, most likely: pause instead of spinning.
-                        tracing::error!(error = %e, "cannot accept connections");
-                        self.clock.sleep(Duration::from_millis(100)).await;
-                    }
-                    continue;
-                }
-            };
-            drop(stream.set_nodelay(true));
+            let Some((stream, peer)) = shutdown.or(super::accept(&self.listener, &self.clock)).await else { break };
             let (this, watcher, shutdown) = (self.clone(), graceful.watcher(), shutdown.clone());
             self.tasks.spawn("api-connection", async move {
                 let _permit = permit;

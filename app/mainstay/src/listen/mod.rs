@@ -4,12 +4,16 @@ pub(crate) mod api;
 pub(crate) mod public;
 pub(crate) mod tls;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
+use kernel::Clock;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel keeps while the process is busy.
 const BACKLOG: i32 = 4096;
+/// Pause after an error of `accept` that says something about the process.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket. A taken port is an error that names the option to change.
 pub(crate) fn bind(addr: SocketAddr, option: &str, reuse_port: bool) -> Result<std::net::TcpListener, String> {
@@ -36,8 +40,26 @@ pub(crate) fn bind(addr: SocketAddr, option: &str, reuse_port: bool) -> Result<s
     })
 }
 
-/// Whether an `accept` error says something about one connection only, so that accepting can go on at once.
-fn is_connection_error(e: &io::Error) -> bool {
+/// The next connection. An error of one connection is passed over; one of the process (out of file descriptors, most likely) is
+/// logged and waited out instead of spinning.
+async fn accept(listener: &TcpListener, clock: &Clock) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Answers are written whole: waiting for more would only delay them.
+                drop(stream.set_nodelay(true));
+                return (stream, peer);
+            }
+            Err(e) if is_of_connection(&e) => {}
+            Err(e) => {
+                tracing::error!(error = %e, "cannot accept connections");
+                clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_connection(e: &io::Error) -> bool {
     matches!(
         e.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset

@@ -120,18 +120,7 @@ impl<S: PublicService> Worker<S> {
             while open.count.get() >= self.max_connections && !shutdown.is_triggered() {
                 shutdown.or(open.closed.notified()).await;
             }
-            let Some(accepted) = shutdown.or(listener.accept()).await else { break };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(e) => {
-                    if !super::is_connection_error(&e) {
-                        tracing::error!(error = %e, "cannot accept connections");
-                        self.clock.sleep(Duration::from_millis(100)).await;
-                    }
-                    continue;
-                }
-            };
-            drop(stream.set_nodelay(true));
+            let Some((stream, _)) = shutdown.or(super::accept(&listener, &self.clock)).await else { break };
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
             let (this, watcher, shutdown) = (self.clone(), graceful.watcher(), shutdown.clone());
