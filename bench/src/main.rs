@@ -3,21 +3,25 @@
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on says why and ends")]
 
+mod create;
 mod group_commit;
 mod machine;
 mod mainstay;
 mod redirect;
 mod report;
+mod start;
 mod wrk;
 mod zipf;
 
 use std::{process::ExitCode, time::Duration};
 
 const USAGE: &str = "\
-cargo run --release --package bench -- NAME [--seconds N] [--rounds N]
+cargo run --release --package bench -- NAME [--seconds N] [--rounds N] [--set SECTION.KEY=VALUE]...
 
   group-commit   64 clients, one small insert per transaction: SQLite FULL and NORMAL, grouped and not; PostgreSQL durable
-  redirect       the public listener against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
+  redirect       the public listener (with the settings of --set) against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
+  create         POST /v1/links over HTTP with SQLite and with PostgreSQL, both fully durable
+  start          the release binary from nothing to ready, and the memory it holds then, as `mainstay tour` sees them
 
 Each variant runs for N seconds a round, rounds alternate between variants, and the median round is shown.
 Results go to target/bench/: a table (.md), the figures (.json) and a chart (.svg).
@@ -42,11 +46,14 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|a| a == name)?;
         arguments.get(at + 1)?.parse::<u64>().ok()
     };
+    let settings: Vec<&str> = arguments.windows(2).filter(|w| w[0] == "--set").map(|w| w[1].as_str()).collect();
     let rounds = usize::try_from(option("--rounds").unwrap_or(3).max(1)).unwrap_or(1);
     let effort = |seconds| Effort { seconds: option("--seconds").unwrap_or(seconds).max(1), rounds };
     let report = match arguments.first().map(String::as_str) {
         Some("group-commit") => group_commit::run(effort(3)),
-        Some("redirect") => redirect::run(effort(8)),
+        Some("redirect") => redirect::run(effort(8), &settings),
+        Some("create") => create::run(effort(5)),
+        Some("start") => start::run(rounds),
         _ => {
             println!("{USAGE}");
             return ExitCode::FAILURE;

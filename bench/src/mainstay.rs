@@ -1,9 +1,13 @@
 //! The real binary, started as an operator would.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
-use testkit::{Process, Spec, free_port};
+use testkit::{Process, Spec};
 
 use crate::machine;
 
@@ -11,33 +15,31 @@ use crate::machine;
 pub(crate) struct Server {
     process: Process,
     _folder: tempfile::TempDir,
-    api_port: u16,
+    pub(crate) api_port: u16,
     pub(crate) public_port: u16,
 }
 
 impl Server {
-    pub(crate) fn start() -> Self {
+    /// With its defaults, except for free ports, no limit on creations, and `settings`.
+    pub(crate) fn start(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let (api_port, public_port) = (free_port(), free_port());
-        let binary = machine::target().join("release/mainstay");
-        assert!(binary.is_file(), "build it first: cargo build --release --package mainstay");
-        let settings = [
-            format!("api.listen=127.0.0.1:{api_port}"),
-            format!("public.listen=127.0.0.1:{public_port}"),
-            format!("shortener.public_url=http://127.0.0.1:{public_port}"),
-            "shortener.creation_limit_per_minute=10000000".to_owned(),
-        ];
-        let mut arguments = vec![
-            "serve".to_owned(),
-            "--dev".to_owned(),
-            "--data".to_owned(),
-            folder.path().join("data").display().to_string(),
-        ];
-        arguments.extend(settings.into_iter().flat_map(|s| ["--set".to_owned(), s]));
-        let mut process = Process::start(&Spec::new(binary, arguments, folder.path().join("log")));
-        let ready = format!("http://127.0.0.1:{api_port}/health/ready");
-        process.await_ready("mainstay", Duration::from_secs(30), || ureq::get(&ready).call().is_ok());
-        Self { process, _folder: folder, api_port, public_port }
+        let data = folder.path().join("data");
+        let mut arguments = vec!["serve", "--dev", "--data", data.to_str().expect("temporary folders are UTF-8")];
+        let always = ["api.listen=127.0.0.1:0", "public.listen=127.0.0.1:0", "shortener.creation_limit_per_minute=0"];
+        arguments.extend(always.iter().chain(settings).flat_map(|setting| ["--set", setting]));
+        let mut process = Process::start(&Spec::new(binary(), arguments, folder.path().join("log")));
+        let mut node = Value::Null;
+        process.await_ready("mainstay", Duration::from_secs(30), || {
+            // It appears whole.
+            let read = std::fs::read(data.join("node.json")).ok();
+            node = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            node.is_object()
+        });
+        let port = |name: &str| {
+            let url = node[name].as_str().unwrap_or_default();
+            url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("node.json names its addresses")
+        };
+        Self { process, _folder: folder, api_port: port("api_url"), public_port: port("public_url") }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -62,6 +64,13 @@ impl Server {
             workers.into_iter().flat_map(|w| w.join().expect("no worker panics")).collect()
         })
     }
+}
+
+/// The release binary beside this program.
+pub(crate) fn binary() -> PathBuf {
+    let binary = machine::target().join("release/mainstay");
+    assert!(binary.is_file(), "build it first: cargo build --release --package mainstay");
+    binary
 }
 
 fn create(agent: &ureq::Agent, url: &str, destination: &str) -> String {

@@ -4,7 +4,10 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-const SCRIPT: &str = include_str!("../lua/zipf.lua");
+/// Follows the paths of a file, which is its argument.
+const FOLLOW: &str = include_str!("../lua/zipf.lua");
+/// Creates links.
+const CREATE: &str = include_str!("../lua/create.lua");
 
 /// What one run saw.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +19,21 @@ pub(crate) struct Load {
 }
 
 /// Draws paths from a file over 64 connections.
-pub(crate) fn run(port: u16, folder: &Path, paths: &Path, seconds: u64) -> Load {
-    let script = folder.join("zipf.lua");
-    std::fs::write(&script, SCRIPT).expect("the folder can be written");
+pub(crate) fn follow(port: u16, folder: &Path, paths: &Path, seconds: u64) -> Load {
+    run(port, folder, FOLLOW, Some(paths), seconds)
+}
+
+/// Creates links over 64 connections.
+pub(crate) fn create(port: u16, folder: &Path, seconds: u64) -> Load {
+    run(port, folder, CREATE, None, seconds)
+}
+
+fn run(port: u16, folder: &Path, text: &str, argument: Option<&Path>, seconds: u64) -> Load {
+    let script = folder.join("script.lua");
+    std::fs::write(&script, text).expect("the folder can be written");
     let mut command = Command::new(testkit::binary("wrk"));
     command.args(["--threads", "2", "--connections", "64", "--duration", &format!("{seconds}s"), "--script"]);
-    command.arg(script).arg(format!("http://127.0.0.1:{port}/")).arg("--").arg(paths);
+    command.arg(script).arg(format!("http://127.0.0.1:{port}/")).arg("--").args(argument);
     let output = command.output().expect("wrk can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     parse(&text).unwrap_or_else(|reason| panic!("{reason}:\n{text}{}", String::from_utf8_lossy(&output.stderr)))
