@@ -1,6 +1,13 @@
 //! The API, gRPC and console listener: HTTP/1.1 and HTTP/2 on one port, on the multi-thread runtime.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::ConnectInfo};
 use hyper_util::{
@@ -87,7 +94,10 @@ impl Accept {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let asked = Arc::new(AtomicBool::new(false));
+        let has_asked = asked.clone();
         let service = self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(ConnectInfo(peer));
             request.map(axum::body::Body::new)
         });
@@ -100,8 +110,12 @@ impl Accept {
             .max_concurrent_streams(256);
         let connection =
             builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-        if let Err(e) = watcher.watch(connection.into_owned()).await {
-            tracing::debug!(error = %e, %peer, "connection ended with an error");
+        let silent = super::until_silent(&self.clock, self.header_timeout, || has_asked.load(Ordering::Relaxed));
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => if let Err(e) = ended {
+                tracing::debug!(error = %e, %peer, "connection ended with an error");
+            },
+            () = silent => tracing::debug!(%peer, "connection ended: no request came"),
         }
     }
 }

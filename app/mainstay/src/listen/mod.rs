@@ -59,6 +59,15 @@ async fn accept(listener: &TcpListener, clock: &Clock) -> (TcpStream, SocketAddr
     }
 }
 
+/// Ends when a connection has not asked for anything within `limit`; never once it has. The engine's own head timeout starts
+/// only when it knows which protocol is spoken, so a client that says nothing would hold its place for ever.
+async fn until_silent(clock: &Clock, limit: Duration, has_asked: impl Fn() -> bool) {
+    clock.sleep(limit).await;
+    if has_asked() {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn is_of_connection(e: &io::Error) -> bool {
     matches!(
         e.kind(),

@@ -2,7 +2,8 @@
 //!
 //! Measured against one multi-thread runtime this saves 14 to 18% of the CPU time of a request, since no request and no wake-up
 //! ever crosses a core. What the workers share (near cache, counters) is made of atomics and short critical sections; a worker
-//! never blocks.
+//! waits for nothing but its sockets; only a link that is not in memory is read from SQLite in place, which takes microseconds and
+//! measured several times faster than handing it to another thread.
 
 use std::{cell::Cell, convert::Infallible, future::Future, rc::Rc, time::Duration};
 
@@ -145,8 +146,11 @@ impl<S: PublicService> Worker<S> {
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let header_timeout = self.header_timeout;
+        let (clock, header_timeout) = (self.clock.clone(), self.header_timeout);
+        let asked = Rc::new(Cell::new(false));
+        let has_asked = asked.clone();
         let service = service_fn(move |request| {
+            asked.set(true);
             let this = self.clone();
             async move { Ok::<_, Infallible>(this.service.call(request).await) }
         });
@@ -154,8 +158,12 @@ impl<S: PublicService> Worker<S> {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
         builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(header_timeout)).max_concurrent_streams(256);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
-        if let Err(e) = watcher.watch(connection).await {
-            tracing::debug!(error = %e, "public connection ended with an error");
+        let silent = super::until_silent(&clock, header_timeout, || has_asked.get());
+        tokio::select! {
+            ended = watcher.watch(connection) => if let Err(e) = ended {
+                tracing::debug!(error = %e, "public connection ended with an error");
+            },
+            () = silent => tracing::debug!("public connection ended: no request came"),
         }
     }
 }

@@ -9,6 +9,8 @@ fn schemathesis_finds_no_server_error_and_no_undocumented_answer() {
     let folder = tempfile::tempdir().unwrap();
     // Creation limits would turn most of the run into 429, which says little.
     let node = Node::dev(folder.path(), "data", &["--set", "shortener.creation_limit_per_minute=1000000"]);
+    // One worker: CPython's parser, which the tool uses to describe its own functions, fails now and then under two threads
+    // ("AST constructor recursion depth mismatch").
     let out = Command::new(testkit::schemathesis())
         .current_dir(folder.path())
         .arg("run")
@@ -17,7 +19,7 @@ fn schemathesis_finds_no_server_error_and_no_undocumented_answer() {
             "--checks",
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         ])
-        .args(["--max-examples", "40", "--seed", "1", "--workers", "2", "--no-color", "--generation-database", "none"])
+        .args(["--max-examples", "40", "--seed", "1", "--workers", "1", "--no-color", "--generation-database", "none"])
         .output()
         .unwrap();
     let report = text(&out.stdout);

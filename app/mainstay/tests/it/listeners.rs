@@ -82,12 +82,15 @@ fn a_request_head_that_never_ends_is_cut() {
     let sets = ["--set", "public.header_timeout=300ms", "--set", "api.header_timeout=300ms"];
     let node = Node::dev(folder.path(), "data", &sets);
     for url in [&node.api, &node.public] {
-        let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-        let mut rest = Vec::new();
-        std::io::Read::read_to_end(&mut stream, &mut rest).unwrap();
-        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+        // Nothing at all, what may yet become HTTP/2, and half a head.
+        for sent in [&b""[..], b"P", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+            let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+            stream.write_all(sent).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+            let mut rest = Vec::new();
+            std::io::Read::read_to_end(&mut stream, &mut rest).unwrap();
+            assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+        }
     }
 }
 
