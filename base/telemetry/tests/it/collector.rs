@@ -84,6 +84,15 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
+    /// `count` spans in the order in which they arrive, however the worker cut them into batches.
+    pub(crate) async fn spans(&mut self, count: usize) -> Vec<Span> {
+        let mut spans = Vec::new();
+        while spans.len() < count {
+            spans.extend(self.next().await.spans().into_iter().cloned());
+        }
+        spans
+    }
+
     /// The next export; fails the test when none comes.
     pub(crate) async fn next(&mut self) -> Export {
         tokio::time::timeout(Duration::from_secs(20), self.exports.recv()).await.expect("an export").expect("a server")
