@@ -8,7 +8,7 @@ use kernel::{
     section,
 };
 
-use crate::cli::ConfigArgs;
+use crate::{cli::ConfigArgs, listen::client::Network};
 
 section! {
     /// The process as a whole.
@@ -55,6 +55,8 @@ section! {
         max_connections: usize = "10000", "connections";
         /// How long a client may take to send a request head, and how long a connection may idle.
         header_timeout: std::time::Duration = "\"30s\"", "duration";
+        /// Proxies before this listener, as addresses or networks such as "10.0.0.0/8": only their X-Forwarded-For is believed.
+        trusted_proxies: Vec<Network> = "[]", "networks";
     }
 }
 

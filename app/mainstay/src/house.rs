@@ -156,7 +156,7 @@ impl House {
 
     /// What the public listener serves.
     pub(crate) fn public(&self) -> Front {
-        Front::new(&self.0.shortener, &self.0.golden, &self.0.clock)
+        Front::new(&self.0.shortener, &self.0.golden, &self.0.clock, &self.0.config.public)
     }
 
     /// The listeners answer: the node is ready as far as they go.

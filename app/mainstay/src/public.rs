@@ -1,30 +1,54 @@
 //! What the public listener serves: today the redirects of the URL shortener, later the gateway and the edge.
 
+use std::{net::IpAddr, time::Duration};
+
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use kernel::Clock;
-use shortener::{Redirector, Shortener, Visit};
+use shortener::{Answer, MAX_FORM_BYTES, Redirector, Shortener, Visit};
 use telemetry::{Golden, RouteHandle};
 
-use crate::listen::public::PublicService;
+use crate::{
+    config::PublicConfig,
+    listen::{client::Proxies, public::PublicService},
+};
 
 /// One per worker.
 #[derive(Clone)]
 pub(crate) struct Front {
     redirects: Redirector,
-    signals: RouteHandle,
+    visits: RouteHandle,
+    forms: RouteHandle,
+    proxies: Proxies,
+    body_timeout: Duration,
     clock: Clock,
 }
 
 impl Front {
-    pub(crate) fn new(shortener: &Shortener, golden: &Golden, clock: &Clock) -> Self {
+    pub(crate) fn new(shortener: &Shortener, golden: &Golden, clock: &Clock, config: &PublicConfig) -> Self {
+        // Visitors belong to no project until a link is found, and one counter for all costs the least.
+        let signals = |method| golden.route(method, "public /{code}").handle(None);
         Self {
             redirects: Redirector::new(shortener.clone()),
-            // Visitors belong to no project until a link is found, and one counter for all costs the least.
-            signals: golden.route("GET", "public /{code}").handle(None),
+            visits: signals("GET"),
+            forms: signals("POST"),
+            proxies: Proxies::new(&config.trusted_proxies),
+            body_timeout: config.header_timeout,
             clock: clock.clone(),
+        }
+    }
+
+    async fn submit(&self, visit: &Visit<'_>, length: Option<&HeaderValue>, body: Incoming) -> Answer {
+        let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+        if length > MAX_FORM_BYTES as u64 {
+            return self.redirects.refuse_form(true);
+        }
+        match self.clock.timeout(self.body_timeout, Limited::new(body, MAX_FORM_BYTES).collect()).await {
+            Some(Ok(form)) => self.redirects.submit(visit, form.to_bytes()).await,
+            Some(Err(e)) => self.redirects.refuse_form(e.is::<LengthLimitError>()),
+            None => self.redirects.refuse_form(false),
         }
     }
 }
@@ -34,11 +58,20 @@ impl PublicService for Front {
         Self { redirects: self.redirects.for_worker(worker), ..self.clone() }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let started = self.clock.monotonic();
-        // Memory first, once: asked twice, a miss would count twice.
-        let answer = self.redirects.resolve(&Visit::of(&request)).await;
-        self.signals.record(answer.status().as_u16(), self.clock.monotonic().saturating_sub(started));
-        answer
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
+        let headers = request.headers();
+        let forwarded = || headers.get_all("x-forwarded-for").into_iter().map(HeaderValue::as_bytes);
+        let visit = Visit::of(&request, self.proxies.client(peer, forwarded));
+        let (answer, signals) = if visit.method == Method::POST {
+            (self.submit(&visit, headers.get(CONTENT_LENGTH), body).await, &self.forms)
+        } else {
+            // Memory first, once: asked twice, a miss would count twice.
+            (self.redirects.resolve(&visit).await, &self.visits)
+        };
+        signals.record(answer.status().as_u16(), self.clock.monotonic().saturating_sub(started));
+        answer.into_response()
     }
 }

@@ -44,6 +44,6 @@ mod worker;
 
 pub use config::ShortenerConfig;
 pub use error::{CODES, Error};
-pub use http::redirect::{Answer, Redirector, Visit};
+pub use http::redirect::{Answer, MAX_FORM_BYTES, Redirect, Redirector, Visit};
 pub use service::{Created, Deps, LinkPage, NewLink, Shortener};
 pub use store::{MIGRATIONS, ProjectTotals};

@@ -5,7 +5,7 @@
 //! waits for nothing but its sockets; only a link that is not in memory is read from SQLite in place, which takes microseconds and
 //! measured several times faster than handing it to another thread.
 
-use std::{cell::Cell, convert::Infallible, future::Future, rc::Rc, time::Duration};
+use std::{cell::Cell, convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -33,8 +33,8 @@ pub(crate) trait PublicService: Clone + Send + 'static {
     /// The same for one worker, numbered from 0.
     fn for_worker(&self, worker: usize) -> Self;
 
-    /// Answers one request.
-    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>>;
+    /// Answers one request of a peer.
+    fn call(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Full<Bytes>>>;
 }
 
 /// Starts the workers on sockets that were bound beforehand, so that a taken port was told before anything started.
@@ -121,18 +121,18 @@ impl<S: PublicService> Worker<S> {
             while open.count.get() >= self.max_connections && !shutdown.is_triggered() {
                 shutdown.or(open.closed.notified()).await;
             }
-            let Some((stream, _)) = shutdown.or(super::accept(&listener, &self.clock)).await else { break };
+            let Some((stream, peer)) = shutdown.or(super::accept(&listener, &self.clock)).await else { break };
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
             let (this, watcher, shutdown) = (self.clone(), graceful.watcher(), shutdown.clone());
             tokio::task::spawn_local(async move {
                 let _guard = guard;
                 match &this.tls {
-                    None => this.connection(stream, watcher).await,
+                    None => this.connection(stream, peer.ip(), watcher).await,
                     Some(tls) => {
                         let handshake = this.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
                         if let Some(Some(Ok(stream))) = shutdown.or(handshake).await {
-                            this.connection(stream, watcher).await;
+                            this.connection(stream, peer.ip(), watcher).await;
                         }
                     }
                 }
@@ -142,7 +142,7 @@ impl<S: PublicService> Worker<S> {
         graceful.shutdown().await;
     }
 
-    async fn connection<I>(self: Rc<Self>, stream: I, watcher: hyper_util::server::graceful::Watcher)
+    async fn connection<I>(self: Rc<Self>, stream: I, peer: IpAddr, watcher: hyper_util::server::graceful::Watcher)
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -152,7 +152,7 @@ impl<S: PublicService> Worker<S> {
         let service = service_fn(move |request| {
             asked.set(true);
             let this = self.clone();
-            async move { Ok::<_, Infallible>(this.service.call(request).await) }
+            async move { Ok::<_, Infallible>(this.service.call(request, peer).await) }
         });
         let mut builder = auto::Builder::new(LocalExecutor);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);

@@ -104,3 +104,30 @@ fn a_connection_that_idles_does_not_hold_up_shutdown() {
     assert_eq!(get(&format!("{}/health/ready", node.api)).status, 200);
     node.stop();
 }
+
+/// A form goes to the short URL's own pages, and no more of it is read than they take.
+#[test]
+fn a_form_is_read_within_a_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::dev(folder.path(), "data", &["--set", "public.header_timeout=300ms"]);
+    let ask = |request: &[&str]| {
+        let mut stream = TcpStream::connect(node.public.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        stream.write_all(request.concat().as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let head = "POST /abc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let (fits, over) = ("a".repeat(16 << 10), "a".repeat((16 << 10) + 1));
+    for (rest, status) in [
+        (&["Content-Length: 3\r\n\r\n", "a=b"][..], "405"),
+        (&["Content-Length: 16384\r\n\r\n", &fits], "405"),
+        (&["Content-Length: 16385\r\n\r\n"], "413"),
+        (&["Transfer-Encoding: chunked\r\n\r\n4000\r\n", &fits, "\r\n0\r\n\r\n"], "405"),
+        (&["Transfer-Encoding: chunked\r\n\r\n4001\r\n", &over], "413"),
+        (&["Content-Length: 3\r\n\r\n", "a"], "408"),
+    ] {
+        assert_eq!(ask(&[&[head], rest].concat()), status, "{}", rest[0]);
+    }
+}

@@ -3,15 +3,19 @@
 //! Made for the public listener: [`Redirector::try_cached`] answers from memory without waiting, and only what is not in
 //! memory goes through [`Redirector::resolve`]. Neither needs a router.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
-        RETRY_AFTER, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+        ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION,
+        REFERER, REFERRER_POLICY, RETRY_AFTER, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body_util::Full;
@@ -21,26 +25,123 @@ use crate::{
     service::{Known, Shortener},
 };
 
-/// The answer to a visit: its body is whole and in memory.
-pub type Answer = Response<Full<Bytes>>;
+/// The most bytes of a form that [`Redirector::submit`] takes.
+pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
-/// What of a request decides the answer.
+/// What of a request decides the answer. Texts of headers are as they came: any bytes but controls.
 #[derive(Debug, Clone, Copy)]
 pub struct Visit<'a> {
-    /// The method: GET and HEAD are answered, only GET is a click.
+    /// The method: GET and HEAD are answered, only GET is a click; POST goes to [`Redirector::submit`].
     pub method: &'a Method,
-    /// The path, from its slash; the query is not looked at.
+    /// The host that was asked, with its port where one was given.
+    pub host: Option<&'a [u8]>,
+    /// The path, from its slash.
     pub path: &'a str,
+    /// What follows the `?`.
+    pub query: Option<&'a str>,
     /// `User-Agent`, by which bots are counted apart.
-    pub user_agent: Option<&'a HeaderValue>,
+    pub user_agent: Option<&'a [u8]>,
+    /// `Accept-Language`; the first one where there are several.
+    pub accept_language: Option<&'a [u8]>,
+    /// `Referer`.
+    pub referer: Option<&'a [u8]>,
+    /// Who asks: the peer, or whom a trusted proxy named. An IPv4 address is never mapped into IPv6.
+    pub client: IpAddr,
 }
 
 impl<'a> Visit<'a> {
+    /// Of a client that says nothing about itself.
+    pub fn new(method: &'a Method, path: &'a str) -> Self {
+        Self {
+            method,
+            host: None,
+            path,
+            query: None,
+            user_agent: None,
+            accept_language: None,
+            referer: None,
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        }
+    }
+
     /// Of a whole request.
-    pub fn of<B>(request: &'a Request<B>) -> Self {
-        Self { method: request.method(), path: request.uri().path(), user_agent: request.headers().get(USER_AGENT) }
+    pub fn of<B>(request: &'a Request<B>, client: IpAddr) -> Self {
+        let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+        let uri = request.uri();
+        Self {
+            method: request.method(),
+            // An absolute URI wins over the header: RFC 9112, 3.2.2; HTTP/2 has its authority there.
+            host: uri.authority().map(|a| a.as_str().as_bytes()).or_else(|| header(HOST)),
+            path: uri.path(),
+            query: uri.query(),
+            user_agent: header(USER_AGENT),
+            accept_language: header(ACCEPT_LANGUAGE),
+            referer: header(REFERER),
+            client,
+        }
+    }
+}
+
+/// The answer to a visit: whole and in memory.
+#[derive(Debug)]
+pub enum Answer {
+    /// The way on. Apart from pages, so that the listener can write its few lines without a map of headers.
+    Redirect(Redirect),
+    /// Everything else.
+    Page(Response<Full<Bytes>>),
+}
+
+/// A redirect without a body.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// A status of class 3xx.
+    pub status: StatusCode,
+    /// Where to.
+    pub location: HeaderValue,
+    /// Who may keep it, and for how long.
+    pub cache_control: &'static str,
+}
+
+impl Redirect {
+    /// Every header that it has, `Date` and `Content-Length` apart.
+    pub fn headers(&self) -> [(HeaderName, &[u8]); 3] {
+        [
+            (LOCATION, self.location.as_bytes()),
+            (CACHE_CONTROL, self.cache_control.as_bytes()),
+            (REFERRER_POLICY, b"strict-origin-when-cross-origin"),
+        ]
+    }
+}
+
+impl Answer {
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Redirect(redirect) => redirect.status,
+            Self::Page(page) => page.status(),
+        }
+    }
+
+    /// As any HTTP server sends it.
+    pub fn into_response(self) -> Response<Full<Bytes>> {
+        match self {
+            Self::Redirect(redirect) => {
+                let mut response = Response::new(Full::new(Bytes::new()));
+                *response.status_mut() = redirect.status;
+                let mut headers = HeaderMap::with_capacity(4);
+                headers.insert(LOCATION, redirect.location.clone());
+                for (name, value) in redirect.headers() {
+                    if let (false, Ok(value)) = (name == LOCATION, HeaderValue::from_bytes(value)) {
+                        headers.insert(name, value);
+                    }
+                }
+                *response.headers_mut() = headers;
+                response
+            }
+            Self::Page(page) => page,
+        }
     }
 }
 
@@ -98,6 +199,20 @@ impl Redirector {
         }
     }
 
+    /// Answers a form that a page of a short URL sent: at most [`MAX_FORM_BYTES`], see [`Redirector::refuse_form`].
+    #[allow(clippy::unused_async, reason = "forms ask the database")]
+    pub async fn submit(&self, visit: &Visit<'_>, _form: Bytes) -> Answer {
+        self.shortener.telemetry().refused.inc();
+        self.pages.method.answer(visit.method)
+    }
+
+    /// What a form gets that is too large, or did not come in time.
+    pub fn refuse_form(&self, is_too_large: bool) -> Answer {
+        self.shortener.telemetry().refused.inc();
+        let page = if is_too_large { &self.pages.too_large } else { &self.pages.too_slow };
+        page.answer(&Method::POST)
+    }
+
     fn answer(&self, visit: &Visit<'_>, known: &Known) -> Answer {
         let telemetry = self.shortener.telemetry();
         let Some(target) = known else {
@@ -112,18 +227,15 @@ impl Redirector {
         telemetry.found.inc();
         // HEAD is what checkers of links send; a person's browser never does.
         if visit.method == Method::GET {
-            let bot = visit.user_agent.is_some_and(|agent| is_bot(agent.as_bytes()));
+            let bot = visit.user_agent.is_some_and(is_bot);
             self.shortener.click(self.worker, target, now, bot);
         }
-        let mut response = Response::new(Full::new(Bytes::new()));
-        *response.status_mut() = StatusCode::FOUND;
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(LOCATION, target.location.clone());
-        // Not kept by anybody: every visit is seen, and a deleted link stops to lead anywhere.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=0"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin"));
-        *response.headers_mut() = headers;
-        response
+        Answer::Redirect(Redirect {
+            status: StatusCode::FOUND,
+            location: target.location.clone(),
+            // Not kept by anybody: every visit is seen, and a deleted link stops to lead anywhere.
+            cache_control: "private, max-age=0",
+        })
     }
 }
 
@@ -134,6 +246,8 @@ struct Pages {
     expired: Page,
     method: Page,
     unavailable: Page,
+    too_large: Page,
+    too_slow: Page,
 }
 
 #[derive(Debug)]
@@ -174,6 +288,16 @@ impl Pages {
             ),
             method,
             unavailable,
+            too_large: page(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "That was too much",
+                "A form of this page holds at most 16 KiB. Go back and send less.",
+            ),
+            too_slow: page(
+                StatusCode::REQUEST_TIMEOUT,
+                "That took too long",
+                "The form did not arrive in time. Go back and send it again.",
+            ),
         }
     }
 }
@@ -210,6 +334,6 @@ impl Page {
         let mut response = Response::new(Full::new(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
-        response
+        Answer::Page(response)
     }
 }

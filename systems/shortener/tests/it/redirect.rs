@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, header};
+use ::http::{Method, header};
 use shortener::{NewLink, Visit};
 
 use crate::{
@@ -72,10 +72,13 @@ async fn memory_answers_without_waiting_once_it_knows() {
     let world = World::new(Engine::Sqlite).await;
     let node = world.node().await;
     let path = format!("/{}", node.shorten("https://example.com/").await);
-    let visit = Visit { method: &Method::GET, path: &path, user_agent: None };
+    let visit = Visit::new(&Method::GET, &path);
     assert!(node.redirector.try_cached(&visit).is_none());
     assert_eq!(node.redirector.resolve(&visit).await.status(), 302);
-    assert_eq!(node.redirector.try_cached(&visit).unwrap().headers()[header::LOCATION], "https://example.com/");
+    assert_eq!(
+        node.redirector.try_cached(&visit).unwrap().into_response().headers()[header::LOCATION],
+        "https://example.com/"
+    );
     // As long as its age allows, and not an instant longer.
     world.sim.advance(world.config.cache_max_age.saturating_sub(Duration::from_millis(1)));
     assert!(node.redirector.try_cached(&visit).is_some());
@@ -87,7 +90,7 @@ async fn memory_answers_without_waiting_once_it_knows() {
 async fn an_unknown_code_is_remembered_briefly_and_forgotten_when_it_is_made() {
     let world = World::new(Engine::Sqlite).await;
     let node = world.node().await;
-    let visit = Visit { method: &Method::GET, path: "/soon", user_agent: None };
+    let visit = Visit::new(&Method::GET, "/soon");
     assert_eq!(node.redirector.resolve(&visit).await.status(), 404);
     assert_eq!(node.redirector.try_cached(&visit).unwrap().status(), 404);
     world.sim.advance(world.config.cache_unknown_age);
@@ -128,8 +131,7 @@ async fn visits_at_once_share_one_question(engine: Engine) {
     let world = World::new(engine).await;
     let node = world.node().await;
     let path = format!("/{}", node.shorten("https://example.com/").await);
-    let agent = HeaderValue::from_static("curl/8");
-    let visit = Visit { method: &Method::GET, path: &path, user_agent: Some(&agent) };
+    let visit = Visit { user_agent: Some(b"curl/8"), ..Visit::new(&Method::GET, &path) };
     let answers = futures_util::future::join_all((0..100).map(|_| node.redirector.resolve(&visit))).await;
     assert!(answers.iter().all(|a| a.status() == 302));
     assert_eq!(node.metric("questions_total"), 1, "the database was asked once");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use ::http::{HeaderMap, Method, StatusCode, header};
 use access::Access;
 use database::{Db, Durability, PostgresOptions, SqliteOptions};
 use http_body_util::BodyExt as _;
@@ -156,9 +156,8 @@ impl Node {
     }
 
     pub(crate) async fn visit_as(&self, method: Method, path: &str, agent: &'static str) -> Got {
-        let agent = HeaderValue::from_static(agent);
-        let visit = Visit { method: &method, path, user_agent: Some(&agent) };
-        let (parts, body) = self.redirector.resolve(&visit).await.into_parts();
+        let visit = Visit { user_agent: Some(agent.as_bytes()), ..Visit::new(&method, path) };
+        let (parts, body) = self.redirector.resolve(&visit).await.into_response().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Got { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
     }
