@@ -111,7 +111,12 @@ async fn create(
         let alias = Some(form.alias.trim().to_owned()).filter(|a| !a.is_empty());
         let token = Some(format!("console-{}", form.once)).filter(|t| t.len() == 8 + 32);
         Ok::<_, Problem>(
-            shortener.create(caller.principal(), NewLink { url: form.url.clone(), alias, expires_at, token }).await?,
+            shortener
+                .create(
+                    caller.principal(),
+                    NewLink { url: form.url.clone(), alias, expires_at, token, ..NewLink::default() },
+                )
+                .await?,
         )
     };
     match made.await {
@@ -147,7 +152,7 @@ async fn delete(
         if !confirmed(&form.typed, &code) {
             return Ok(false);
         }
-        shortener.delete(caller.principal(), &code, None).await?;
+        shortener.delete(caller.principal(), None, &code, None).await?;
         Ok::<_, Problem>(true)
     };
     match deleted.await {

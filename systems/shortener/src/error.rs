@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kernel::Problem;
 
-use crate::model::{AliasError, DestinationError, MAX_POINTS, SeriesError};
+use crate::model::{AliasError, DestinationError, Invalid, MAX_POINTS, SeriesError};
 
 kernel::codes! {
     INVALID_URL = "SHORTENER_INVALID_URL", Unprocessable, "The destination cannot be shortened";
@@ -15,6 +15,13 @@ kernel::codes! {
     RANGE_INVALID = "SHORTENER_RANGE_INVALID", Invalid, "The time range cannot be charted";
     LINK_UNKNOWN = "SHORTENER_LINK_UNKNOWN", NotFound, "There is no such link";
     LINK_CHANGED = "SHORTENER_LINK_CHANGED", PreconditionFailed, "The link was changed meanwhile";
+    LINK_INVALID = "SHORTENER_LINK_INVALID", Unprocessable, "A field of the link breaks a rule";
+    LINK_TAKEN_DOWN = "SHORTENER_LINK_TAKEN_DOWN", Conflict, "The link was taken down";
+    DOMAIN_INVALID = "SHORTENER_DOMAIN_INVALID", Unprocessable, "The domain is not a host name";
+    DOMAIN_TAKEN = "SHORTENER_DOMAIN_TAKEN", Conflict, "The domain is taken";
+    DOMAIN_UNKNOWN = "SHORTENER_DOMAIN_UNKNOWN", NotFound, "The project has no such domain";
+    DOMAIN_IN_USE = "SHORTENER_DOMAIN_IN_USE", Conflict, "The domain still has links";
+    TEMPLATE_UNKNOWN = "SHORTENER_TEMPLATE_UNKNOWN", NotFound, "The project has no such UTM template";
     RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
     CODES_EXHAUSTED = "SHORTENER_CODES_EXHAUSTED", Unavailable, "No free code was found";
 }
@@ -43,6 +50,27 @@ pub enum Error {
     /// The version asked for is no longer the link's.
     #[error("link changed")]
     LinkChanged,
+    /// A field breaks a rule.
+    #[error("invalid field {}: {}", .0.field, .0.detail)]
+    Field(Invalid),
+    /// A moderator has taken the link down.
+    #[error("link taken down")]
+    LinkTakenDown,
+    /// Not a host name.
+    #[error("invalid domain")]
+    DomainInvalid,
+    /// Another project has the host, or this one does already.
+    #[error("domain taken")]
+    DomainTaken,
+    /// The project has no such domain.
+    #[error("unknown domain")]
+    DomainUnknown,
+    /// Links are on the domain.
+    #[error("domain in use")]
+    DomainInUse,
+    /// The project has no such template.
+    #[error("unknown template")]
+    TemplateUnknown,
     /// The project creates more links than it may.
     #[error("rate limited")]
     RateLimited {
@@ -94,6 +122,34 @@ impl From<Error> for Problem {
                 &LINK_CHANGED,
                 "The link is no longer at the version in If-Match; read it again and decide anew.",
             ),
+            Error::Field(Invalid { field, detail, url }) => {
+                let code = if url.is_some() { &INVALID_URL } else { &LINK_INVALID };
+                Self::new(code, format!("`{}`: {detail}.", field.trim_start_matches('/'))).field(field, detail)
+            }
+            Error::LinkTakenDown => Self::new(
+                &LINK_TAKEN_DOWN,
+                "A moderator has taken this link down; it can be changed again after an appeal was granted.",
+            ),
+            Error::DomainInvalid => {
+                let detail = "A domain is a host name such as go.example.com: no scheme, no port, no path, no address.";
+                Self::new(&DOMAIN_INVALID, detail).field("/host", detail)
+            }
+            Error::DomainTaken => {
+                let detail = "A project of this installation has that domain already, or it is the installation's own.";
+                Self::new(&DOMAIN_TAKEN, detail).field("/host", detail)
+            }
+            Error::DomainUnknown => Self::new(
+                &DOMAIN_UNKNOWN,
+                "This project has no such domain; add it first (POST /v1/domains), or leave `domain` out.",
+            ),
+            Error::DomainInUse => Self::new(
+                &DOMAIN_IN_USE,
+                "Links are on this domain; delete them first, or their visitors would meet nothing.",
+            ),
+            Error::TemplateUnknown => Self::new(
+                &TEMPLATE_UNKNOWN,
+                "This project has no UTM template of that name; GET /v1/utm-templates lists those that it has.",
+            ),
             Error::RateLimited { limit_per_minute, retry_after } => Self::new(
                 &RATE_LIMITED,
                 format!("This project may create {limit_per_minute} links a minute; wait as long as Retry-After says."),
@@ -104,5 +160,11 @@ impl From<Error> for Problem {
             }
             Error::Below(problem) => problem,
         }
+    }
+}
+
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        Self::Below(error.into())
     }
 }

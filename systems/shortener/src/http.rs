@@ -1,6 +1,7 @@
 //! Routes and wire types of the API; [`redirect`] is what visitors get.
 
 mod clicks;
+mod domains;
 mod links;
 pub mod redirect;
 
@@ -16,8 +17,16 @@ const SYSTEM: &str = "links";
 pub fn routes(shortener: Shortener) -> Router {
     Router::new()
         .route("/v1/links", get(links::list).post(links::create))
-        .route("/v1/links/{code}", get(links::read).delete(links::remove))
+        .route("/v1/links/{code}", get(links::read).patch(links::change).delete(links::remove))
+        .route("/v1/links/{code}/history", get(links::history))
         .route("/v1/links/{code}/clicks", get(clicks::clicks))
+        .route("/v1/domains", get(domains::list).post(domains::add))
+        .route("/v1/domains/{host}", get(domains::read).patch(domains::change).delete(domains::remove))
+        .route("/v1/utm-templates", get(domains::templates))
+        .route(
+            "/v1/utm-templates/{name}",
+            get(domains::template).put(domains::put_template).delete(domains::remove_template),
+        )
         .with_state(shortener)
 }
 
@@ -28,7 +37,19 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(links::list, links::create, links::read, links::remove, clicks::clicks),
-    tags((name = "links", description = "Short links and their clicks."))
+    paths(
+        links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
+        domains::list, domains::add, domains::read, domains::change, domains::remove,
+        domains::templates, domains::template, domains::put_template, domains::remove_template,
+    ),
+    tags(
+        (name = "links", description = "Short links and their clicks."),
+        (name = "domains", description = "Hosts on which links answer, and campaign parameters for new links."),
+    )
 )]
 struct Doc;
+
+/// Tells `null` from left out.
+fn given<'de, D: serde::Deserializer<'de>, T: serde::Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

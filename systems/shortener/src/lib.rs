@@ -45,5 +45,5 @@ mod worker;
 pub use config::ShortenerConfig;
 pub use error::{CODES, Error};
 pub use http::redirect::{Answer, MAX_FORM_BYTES, Redirect, Redirector, Visit};
-pub use service::{Created, Deps, LinkPage, NewLink, Shortener};
-pub use store::{MIGRATIONS, ProjectTotals};
+pub use service::{Created, Deps, DomainChange, LinkPage, LinkPatch, MAX_TEMPLATE_NAME, NewDomain, NewLink, Shortener};
+pub use store::{LinkChange, ListFilter, MIGRATIONS, ProjectTotals, UtmTemplate};

@@ -2,10 +2,12 @@
 
 mod blocks;
 mod clicks;
+mod domains;
 mod invalidation;
 mod limit;
 mod links;
 mod near;
+mod templates;
 
 use std::sync::Arc;
 
@@ -16,19 +18,24 @@ use kernel::{Clock, CursorKey, Problem, ProjectId, Rng, Timestamp};
 use memory::Memory;
 use resilience::{FlightLimits, SingleFlight};
 
-pub use self::links::{Created, LinkPage, NewLink};
 pub(crate) use self::near::{Known, Target};
 use self::{
     blocks::Blocks,
     clicks::{Click, Clicks},
+    domains::Domains,
     invalidation::Invalidations,
     limit::CreationLimit,
-    near::Near,
+    near::{Near, Spot, SpotRef},
+};
+pub use self::{
+    domains::{DomainChange, NewDomain},
+    links::{Created, LinkPage, LinkPatch, NewLink},
+    templates::MAX_TEMPLATE_NAME,
 };
 use crate::{
     config::ShortenerConfig,
     error::Error,
-    model::{ClickPoint, Code, Codes, LinkId, Series},
+    model::{ClickPoint, Code, Codes, Domain, DomainId, LinkId, Series},
     store::{self, ProjectTotals},
     telemetry::Telemetry,
 };
@@ -71,7 +78,8 @@ struct Shared {
     cursors: CursorKey,
     blocks: Blocks,
     near: Near,
-    learning: SingleFlight<Code, Result<Known, Problem>>,
+    domains: Domains,
+    learning: SingleFlight<Spot, Result<Known, Problem>>,
     clicks: Clicks,
     invalidations: Invalidations,
     limit: CreationLimit,
@@ -92,8 +100,11 @@ impl Shortener {
         db.migrate("shortener", store::MIGRATIONS).await?;
         let telemetry = Telemetry::new(&metrics.registry("shortener"));
         let writer = kernel::id::uuid_v7(&clock, &rng).simple().to_string();
+        let domains = Domains::new(&public_url);
+        domains.load(&db).await?;
         Ok(Self(Arc::new(Shared {
             public_url: public_url.trim_end_matches('/').to_owned(),
+            domains,
             codes: Codes::new(&access.secret("shortener.codes")),
             cursors: CursorKey::new(&access.secret("shortener.cursors")),
             blocks: Blocks::new(db.clone(), config.block_size, telemetry.clone()),
@@ -134,11 +145,6 @@ impl Shortener {
         Ok(store::project_totals(&self.0.db, project).await.map_err(Problem::from)?)
     }
 
-    /// The short URL of a code.
-    pub fn short_url(&self, code: &Code) -> String {
-        format!("{}/{code}", self.0.public_url)
-    }
-
     /// Writes every click that was recorded before the call. On an error nothing is lost: the next call writes it.
     pub async fn flush_clicks(&self) -> Result<(), Problem> {
         Ok(self.0.clicks.flush(&self.0.db, &self.0.clock).await?)
@@ -159,20 +165,39 @@ impl Shortener {
         self.0.near.is_degraded()
     }
 
+    /// Where a list by name begins: the cursor of the page before, opened.
+    pub(crate) fn open_name(&self, list: &str, project: &ProjectId, cursor: Option<&str>) -> Result<String, Error> {
+        let Some(cursor) = cursor else { return Ok(String::new()) };
+        let name = self.0.cursors.open(&format!("{list}\n{project}"), cursor);
+        let name = name.map_err(|p| p.field("?cursor", "not from this list"))?;
+        Ok(String::from_utf8(name).unwrap_or_default())
+    }
+
+    /// The cursor of a list that goes on after a name.
+    pub(crate) fn seal_name(&self, list: &str, project: &ProjectId, name: &str) -> String {
+        self.0.cursors.seal(&format!("{list}\n{project}"), name.as_bytes())
+    }
+
     /// Names one drawing of a form, so that sending it twice makes one link.
     pub(crate) fn form_token(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0.rng.bytes()))
     }
 
+    /// The domain that a `Host` header names; `None` is the installation's own. Never waits.
+    pub(crate) fn domain_of(&self, header: Option<&[u8]>) -> Option<Arc<Domain>> {
+        self.0.domains.of_header(header)
+    }
+
     /// What the near cache knows of a code. Never waits.
-    pub(crate) fn known(&self, code: &str) -> Option<Known> {
-        self.0.near.get(code, self.0.clock.monotonic())
+    pub(crate) fn known(&self, domain: DomainId, code: &str) -> Option<Known> {
+        self.0.near.get(SpotRef { domain, code }, self.0.clock.monotonic())
     }
 
     /// Asks the database for a code and remembers the answer; concurrent calls for one code share one question.
-    pub(crate) async fn learn(&self, code: &str) -> Result<Known, Problem> {
+    pub(crate) async fn learn(&self, domain: DomainId, code: &str) -> Result<Known, Problem> {
         let Some(code) = Code::parse(code) else { return Ok(None) };
-        match self.0.learning.load(code.clone(), || self.0.load(code)).await {
+        let spot = Spot { domain, code };
+        match self.0.learning.load(spot.clone(), || self.0.load(spot)).await {
             Ok(outcome) => outcome,
             // Refused before it began, or by a panic that is in the log: the visitor is asked to come again.
             Err(lost) => Err(Problem::new(&kernel::error::UNAVAILABLE, "Try again in a moment.").with_internal(lost)),
@@ -211,7 +236,12 @@ impl Shortener {
 
     /// Applies the invalidations of other nodes until shutdown.
     pub(crate) async fn hear_invalidations(&self, shutdown: &kernel::Shutdown) {
-        self.0.invalidations.hear(&self.0.near, &self.0.clock, shutdown).await;
+        self.0.invalidations.hear(&self.0.near, &self.0.domains, &self.0.clock, shutdown).await;
+    }
+
+    /// Keeps the domains true until shutdown.
+    pub(crate) async fn keep_domains(&self, shutdown: &kernel::Shutdown) {
+        self.0.domains.keep(&self.0.db, &self.0.clock, self.0.config.cache_max_age, shutdown).await;
     }
 
     /// Takes away one step of old minutes; gives whether there may be more.
@@ -225,16 +255,11 @@ impl Shortener {
 }
 
 impl Shared {
-    fn forget(&self, code: &Code) {
-        self.near.forget(code.as_str());
-        self.telemetry.invalidated_here.inc();
-    }
-
-    async fn load(&self, code: Code) -> Result<Known, Problem> {
+    async fn load(&self, spot: Spot) -> Result<Known, Problem> {
         // The age counts from before the question, and what changes meanwhile is not kept (NEAR-1, NEAR-2).
-        let (epoch, began) = (self.near.begin(code.as_str()), self.clock.monotonic());
+        let (epoch, began) = (self.near.begin(spot.borrow()), self.clock.monotonic());
         self.telemetry.questions.inc();
-        let link = store::link_by_code(&self.db, code.as_str()).await?;
+        let link = store::link_by_code(&self.db, spot.domain, spot.code.as_str()).await?;
         let known = match link {
             None => None,
             Some(link) => {
@@ -249,7 +274,7 @@ impl Shared {
                 }))
             }
         };
-        self.near.keep(&code, known.clone(), epoch, began);
+        self.near.keep(&spot, known.clone(), epoch, began);
         Ok(known)
     }
 }

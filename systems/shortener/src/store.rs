@@ -1,13 +1,17 @@
 //! The only files that hold SQL.
 
 mod clicks;
+mod domains;
 mod links;
 
 use database::Migration;
 
 pub use clicks::ProjectTotals;
 pub(crate) use clicks::*;
+pub use domains::UtmTemplate;
+pub(crate) use domains::*;
 pub(crate) use links::*;
+pub use links::{LinkChange, ListFilter};
 
 /// The room's numbered steps.
 pub static MIGRATIONS: &[Migration] = &[

@@ -59,6 +59,8 @@ pub(crate) struct Telemetry {
     pub(crate) flush_failures: Counter,
     /// `links{outcome="created"}`
     pub(crate) links_created: Counter,
+    /// `links{outcome="changed"}`
+    pub(crate) links_changed: Counter,
     /// `links{outcome="deleted"}`
     pub(crate) links_deleted: Counter,
     /// `links{outcome="limited"}`: creations refused by the rate limit.
@@ -80,7 +82,7 @@ impl Telemetry {
         let lookups = family("cache_lookups", "Lookups of the near cache by outcome");
         let invalidations = family("cache_invalidations", "Invalidations of the near cache by where they came from");
         let clicks = family("clicks", "Clicks by what became of them");
-        let links = family("links", "Links created, deleted, or refused by the rate limit");
+        let links = family("links", "Links created, changed, deleted, or refused by the rate limit");
         Self {
             found: redirects("found"),
             unknown: redirects("unknown"),
@@ -110,6 +112,7 @@ impl Telemetry {
             ),
             flush_failures: counter("click_flush_failures", "Writes of clicks that failed and are tried again"),
             links_created: links("created"),
+            links_changed: links("changed"),
             links_deleted: links("deleted"),
             links_limited: links("limited"),
             id_blocks: counter("id_blocks", "Blocks of ids taken from the database"),

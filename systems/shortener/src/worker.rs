@@ -30,6 +30,11 @@ impl Shortener {
             async move { this.hear_invalidations(&shutdown).await }
         });
         let this = self.clone();
+        tasks.supervise("shortener domains", restart, move |shutdown| {
+            let this = this.clone();
+            async move { this.keep_domains(&shutdown).await }
+        });
+        let this = self.clone();
         tasks.supervise("shortener expiry", restart, move |shutdown| expire(this.clone(), shutdown));
     }
 }

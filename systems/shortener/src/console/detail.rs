@@ -20,7 +20,7 @@ pub(super) async fn page(
     let listed = shortener.get(project, code).await?;
     let parts = parts(chrome, shortener, &listed).await?;
     let link = &listed.link;
-    let short_url = shortener.short_url(&link.code);
+    let short_url = shortener.short_url(link);
     let head = Head::new(code, "A short link: where it leads and how often it is followed.")
         .crumb("Links", Address::new(PATH))
         .live(Address::new(format!("{STREAMS}/{code}")).with("range", chrome.range.name()))

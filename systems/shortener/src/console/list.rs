@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     model::LinkWithClicks,
     service::{LinkPage, Shortener},
+    store::ListFilter,
 };
 
 const PAGE_ROWS: u32 = 25;
@@ -26,7 +27,8 @@ pub(super) async fn page(
 ) -> Result<Markup, Problem> {
     let at = chrome.at();
     let prefix = at.get("code").map(str::trim).filter(|p| !p.is_empty());
-    let page = shortener.list(project, prefix, at.get("cursor"), PAGE_ROWS).await?;
+    let filter = ListFilter { prefix: prefix.map(str::to_owned), ..ListFilter::default() };
+    let page = shortener.list(project, &filter, at.get("cursor"), PAGE_ROWS).await?;
     let parts = fragments(chrome, shortener, project).await?;
     let head = Head::new("Links", "Short URLs of this project, where they lead, and how often they are followed.")
         .live(Address::new(STREAMS).with("range", chrome.range.name()))

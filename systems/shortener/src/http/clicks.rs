@@ -31,6 +31,10 @@ pub(super) struct ClicksQuery {
     #[serde(default)]
     #[param(inline, required = false, nullable = false)]
     step: StepName,
+    /// The host that the link answers on. Left out: the installation's own.
+    #[serde(default)]
+    #[param(max_length = 253, required = false, nullable = false)]
+    domain: Option<String>,
 }
 
 /// The width of a point.
@@ -102,7 +106,7 @@ pub(super) async fn clicks(
     let to = query.to.unwrap_or_else(|| shortener.now());
     let from = query.from.unwrap_or_else(|| to.minus(step.usual_range()));
     let series = Series::new(from, to, step).map_err(Error::Range)?;
-    let link = shortener.get(caller.project(), &code).await?;
+    let link = shortener.get_on(caller.project(), query.domain.as_deref(), &code).await?;
     let points = shortener.clicks_of(link.link.id, series).await?;
     Ok(Json(ClickSeries {
         code,

@@ -19,9 +19,10 @@ use http::{
     },
 };
 use http_body_util::Full;
+use kernel::Problem;
 
 use crate::{
-    model::{is_bot, looks_like_code},
+    model::{DomainId, is_bot, looks_like_code},
     service::{Known, Shortener},
 };
 
@@ -179,7 +180,37 @@ impl Redirector {
             telemetry.unknown.inc();
             return Some(self.pages.unknown.answer(visit.method));
         }
-        self.shortener.known(code).map(|known| self.answer(visit, &known))
+        let (domain, other) = self.spellings(visit, code);
+        let mut known = self.shortener.known(domain, code)?;
+        if known.is_none()
+            && let Some(other) = other
+        {
+            known = self.shortener.known(domain, &other)?;
+        }
+        Some(self.answer(visit, &known))
+    }
+
+    /// On which domain a code is meant, and how else it may be written there: in lower case, where case does not matter.
+    fn spellings(&self, visit: &Visit<'_>, code: &str) -> (DomainId, Option<String>) {
+        let Some(domain) = self.shortener.domain_of(visit.host) else { return (DomainId::OWN, None) };
+        let other = (!domain.is_case_sensitive && code.bytes().any(|b| b.is_ascii_uppercase()))
+            .then(|| code.to_ascii_lowercase());
+        (domain.id, other)
+    }
+
+    /// What memory or the database know of a code as it is written, else of its other spelling.
+    async fn look_up(&self, visit: &Visit<'_>, code: &str) -> Result<Known, Problem> {
+        let (domain, other) = self.spellings(visit, code);
+        for code in std::iter::once(code).chain(other.as_deref()) {
+            let known = match self.shortener.known(domain, code) {
+                Some(known) => known,
+                None => self.shortener.learn(domain, code).await?,
+            };
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        Ok(None)
     }
 
     /// Answers, asking the database when memory does not know. Visits of one code share one question.
@@ -188,7 +219,7 @@ impl Redirector {
             return answer;
         }
         let code = visit.path.strip_prefix('/').unwrap_or(visit.path);
-        match self.shortener.learn(code).await {
+        match self.look_up(visit, code).await {
             Ok(known) => self.answer(visit, &known),
             Err(problem) => {
                 let reason = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);

@@ -1,4 +1,4 @@
-//! Telling other nodes that a link changed, over the memory plane.
+//! Telling other nodes that a link or domain changed, over the memory plane.
 //!
 //! What is told is only what makes near caches fresh sooner: an invalidation that is lost costs at most `cache_max_age`
 //! (NEAR-1). What could not be sent is sent again as soon as the plane serves; what was not received shows as a gap, after which
@@ -14,13 +14,18 @@ use bytes::Bytes;
 use kernel::{Clock, ProjectId, Shutdown};
 use memory::{Event, Key, Memory, OnDown, Space, Subscription, Use};
 
-use super::near::Near;
-use crate::{model::Code, telemetry::Telemetry};
+use super::{
+    domains::Domains,
+    near::{Near, SpotRef},
+};
+use crate::{model::DomainId, telemetry::Telemetry};
 
 /// A failure is seen here, and answered by sending again.
 const INVALIDATIONS: Use = Use { name: "shortener.invalidations", on_down: OnDown::Closed };
 /// The message that makes a node forget everything; no code holds this character.
 const EVERYTHING: &str = "*";
+/// The message that makes a node read the domains anew.
+const DOMAINS: &str = "+";
 /// Invalidations that wait to be sent; beyond, "everything" takes their place.
 const MAX_UNSENT: usize = 10_000;
 /// How often what was not sent is tried again, and the state of the subscription looked at.
@@ -42,8 +47,16 @@ impl Invalidations {
     }
 
     /// Tells other nodes to forget a code, now or when the memory plane serves again.
-    pub(crate) async fn tell_others(&self, code: &Code) {
-        let message = Bytes::copy_from_slice(code.as_str().as_bytes());
+    pub(crate) async fn tell_others(&self, spot: SpotRef<'_>) {
+        self.tell(format!("{}/{}", spot.domain.0, spot.code).into()).await;
+    }
+
+    /// Tells other nodes that a domain came, changed or went.
+    pub(crate) async fn tell_domains(&self) {
+        self.tell(Bytes::from_static(DOMAINS.as_bytes())).await;
+    }
+
+    async fn tell(&self, message: Bytes) {
         if let Err(e) = self.space.publish(&self.channel, message.clone()).await {
             self.telemetry.invalidations_unsent.inc();
             tracing::warn!(error = %e, "other nodes were not told of a changed link; they are told when the memory plane serves");
@@ -58,10 +71,10 @@ impl Invalidations {
     }
 
     /// Applies what other nodes tell until shutdown, and sends again what could not be sent.
-    pub(crate) async fn hear(&self, near: &Near, clock: &Clock, shutdown: &Shutdown) {
+    pub(crate) async fn hear(&self, near: &Near, domains: &Domains, clock: &Clock, shutdown: &Shutdown) {
         while !shutdown.is_triggered() {
             match self.space.subscribe(&self.channel).await {
-                Ok(subscription) => self.follow(subscription, near, clock, shutdown).await,
+                Ok(subscription) => self.follow(subscription, near, domains, clock, shutdown).await,
                 Err(e) => tracing::warn!(error = %e, "invalidations cannot be received; trying again"),
             }
             near.set_degraded(true);
@@ -72,15 +85,23 @@ impl Invalidations {
     }
 
     /// Until the subscription ends or shutdown.
-    async fn follow(&self, mut subscription: Subscription, near: &Near, clock: &Clock, shutdown: &Shutdown) {
+    async fn follow(
+        &self,
+        mut subscription: Subscription,
+        near: &Near,
+        domains: &Domains,
+        clock: &Clock,
+        shutdown: &Shutdown,
+    ) {
         // What was loaded before anything was heard may have changed unheard.
         near.forget_all();
+        domains.read_anew();
         loop {
             near.set_degraded(!subscription.is_live());
             tokio::select! {
                 event = subscription.recv() => match event {
-                    Some(Event::Message(code)) => self.apply(&code, near),
-                    Some(Event::Gap) => self.forget_all(near),
+                    Some(Event::Message(message)) => self.apply(&message, near, domains),
+                    Some(Event::Gap) => self.forget_all(near, domains),
                     None => return,
                 },
                 () = clock.sleep(TICK) => self.send_again().await,
@@ -89,19 +110,25 @@ impl Invalidations {
         }
     }
 
-    fn apply(&self, message: &[u8], near: &Near) {
-        match std::str::from_utf8(message) {
-            Ok(EVERYTHING) => self.forget_all(near),
-            Ok(code) => {
-                near.forget(code);
+    fn apply(&self, message: &[u8], near: &Near, domains: &Domains) {
+        match std::str::from_utf8(message).unwrap_or_default() {
+            EVERYTHING => self.forget_all(near, domains),
+            DOMAINS => domains.read_anew(),
+            text => {
+                let named = text.split_once('/').and_then(|(domain, code)| Some((domain.parse().ok()?, code)));
+                let Some((domain, code)) = named else {
+                    tracing::warn!("an invalidation that names no link was ignored");
+                    return;
+                };
+                near.forget(SpotRef { domain: DomainId(domain), code });
                 self.telemetry.invalidated_elsewhere.inc();
             }
-            Err(_) => tracing::warn!("an invalidation that is no code was ignored"),
         }
     }
 
-    fn forget_all(&self, near: &Near) {
+    fn forget_all(&self, near: &Near, domains: &Domains) {
         near.forget_all();
+        domains.read_anew();
         self.telemetry.invalidated_all.inc();
     }
 

@@ -7,6 +7,7 @@
 //! - NEAR-3: never more than `cache_entries` entries nor `cache_bytes` bytes.
 
 use std::{
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,18 +17,44 @@ use std::{
 
 use http::HeaderValue;
 use kernel::Timestamp;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{Equivalent, Weighter, sync::Cache};
 
 use super::clicks::ProjectIndex;
 use crate::{
     config::ShortenerConfig,
-    model::{Code, LinkId},
+    model::{Code, DomainId, LinkId},
     telemetry::Telemetry,
 };
 
 const EPOCHS: usize = 256;
 /// What an entry takes beside its texts, roughly.
 const ENTRY_BYTES: u64 = 160;
+
+/// Where a link answers: a code on a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Spot {
+    pub(crate) domain: DomainId,
+    pub(crate) code: Code,
+}
+
+/// The same, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SpotRef<'a> {
+    pub(crate) domain: DomainId,
+    pub(crate) code: &'a str,
+}
+
+impl Spot {
+    pub(crate) fn borrow(&self) -> SpotRef<'_> {
+        SpotRef { domain: self.domain, code: self.code.as_str() }
+    }
+}
+
+impl Equivalent<Spot> for SpotRef<'_> {
+    fn equivalent(&self, spot: &Spot) -> bool {
+        *self == spot.borrow()
+    }
+}
 
 /// What a redirect needs of a link.
 #[derive(Debug)]
@@ -53,9 +80,9 @@ struct ByBytes {
     least: u64,
 }
 
-impl Weighter<Code, Entry> for ByBytes {
-    fn weight(&self, code: &Code, entry: &Entry) -> u64 {
-        let texts = code.as_str().len() + entry.known.as_ref().map_or(0, |t| t.location.len());
+impl Weighter<Spot, Entry> for ByBytes {
+    fn weight(&self, spot: &Spot, entry: &Entry) -> u64 {
+        let texts = spot.code.as_str().len() + entry.known.as_ref().map_or(0, |t| t.location.len());
         (ENTRY_BYTES + texts as u64).max(self.least)
     }
 }
@@ -69,7 +96,7 @@ pub(crate) struct Epoch {
 
 #[derive(Debug)]
 pub(crate) struct Near {
-    cache: Cache<Code, Entry, ByBytes>,
+    cache: Cache<Spot, Entry, ByBytes>,
     epochs: Box<[AtomicU64]>,
     is_degraded: AtomicBool,
     max_age: Duration,
@@ -92,9 +119,9 @@ impl Near {
         }
     }
 
-    /// What is known of `code` at `now` (monotonic), if that is fresh enough.
-    pub(crate) fn get(&self, code: &str, now: Duration) -> Option<Known> {
-        let found = self.cache.get(code).filter(|entry| {
+    /// What is known of a code at `now` (monotonic), if that is fresh enough.
+    pub(crate) fn get(&self, spot: SpotRef<'_>, now: Duration) -> Option<Known> {
+        let found = self.cache.get(&spot).filter(|entry| {
             let age = now.saturating_sub(entry.loaded_at);
             age < self.age_limit(entry.known.is_some())
         });
@@ -109,23 +136,23 @@ impl Near {
     }
 
     /// To be called before the database is asked.
-    pub(crate) fn begin(&self, code: &str) -> Epoch {
-        let slot = slot(code);
+    pub(crate) fn begin(&self, spot: SpotRef<'_>) -> Epoch {
+        let slot = slot(spot);
         Epoch { slot, value: self.epochs[slot].load(Ordering::SeqCst) }
     }
 
     /// Keeps what a load found; `now` is when it *began*, so that its age counts from before it was read.
-    pub(crate) fn keep(&self, code: &Code, known: Known, began: Epoch, now: Duration) {
-        self.cache.insert(code.clone(), Entry { known, loaded_at: now });
+    pub(crate) fn keep(&self, spot: &Spot, known: Known, began: Epoch, now: Duration) {
+        self.cache.insert(spot.clone(), Entry { known, loaded_at: now });
         if self.epochs[began.slot].load(Ordering::SeqCst) != began.value {
-            self.cache.remove(code);
+            self.cache.remove(spot);
         }
     }
 
     /// Forgets a code, and what is being loaded for it.
-    pub(crate) fn forget(&self, code: &str) {
-        self.epochs[slot(code)].fetch_add(1, Ordering::SeqCst);
-        self.cache.remove(code);
+    pub(crate) fn forget(&self, spot: SpotRef<'_>) {
+        self.epochs[slot(spot)].fetch_add(1, Ordering::SeqCst);
+        self.cache.remove(&spot);
     }
 
     /// Forgets everything.
@@ -154,14 +181,21 @@ impl Near {
 }
 
 /// FNV-1a, folded: only spreads codes over epochs.
-fn slot(code: &str) -> usize {
-    let hash = code.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+fn slot(spot: SpotRef<'_>) -> usize {
+    let start = 0xcbf2_9ce4_8422_2325_u64 ^ spot.domain.0;
+    let hash = spot.code.bytes().fold(start, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     usize::try_from((hash >> 32) % EPOCHS as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ABC: SpotRef<'_> = SpotRef { domain: DomainId::OWN, code: "abc" };
+
+    fn abc() -> Spot {
+        Spot { domain: DomainId::OWN, code: Code::parse("abc").unwrap() }
+    }
 
     fn near() -> Near {
         let telemetry = Telemetry::new(&telemetry::Metrics::new().registry("shortener"));
@@ -172,14 +206,14 @@ mod tests {
     #[test]
     fn what_was_read_before_an_invalidation_is_not_kept_after_it() {
         let near = near();
-        let code = Code::parse("abc").unwrap();
-        for invalidate in [(|n: &Near| n.forget("abc")) as fn(&Near), Near::forget_all] {
-            let began = near.begin("abc");
+        let code = abc();
+        for invalidate in [(|n: &Near| n.forget(ABC)) as fn(&Near), Near::forget_all] {
+            let began = near.begin(ABC);
             invalidate(&near);
             near.keep(&code, None, began, Duration::ZERO);
-            assert!(near.get("abc", Duration::ZERO).is_none());
-            near.keep(&code, None, near.begin("abc"), Duration::ZERO);
-            assert!(near.get("abc", Duration::ZERO).is_some());
+            assert!(near.get(ABC, Duration::ZERO).is_none());
+            near.keep(&code, None, near.begin(ABC), Duration::ZERO);
+            assert!(near.get(ABC, Duration::ZERO).is_some());
         }
     }
 
@@ -193,10 +227,19 @@ mod tests {
             location: HeaderValue::from_static("https://example.com/"),
             expires_at: None,
         };
-        near.keep(&Code::parse("abc").unwrap(), Some(Arc::new(target)), near.begin("abc"), Duration::ZERO);
-        assert!(near.get("abc", Duration::from_secs(29)).is_some());
+        near.keep(&abc(), Some(Arc::new(target)), near.begin(ABC), Duration::ZERO);
+        assert!(near.get(ABC, Duration::from_secs(29)).is_some());
         near.set_degraded(true);
-        assert!(near.get("abc", Duration::from_millis(1999)).is_some());
-        assert!(near.get("abc", Duration::from_secs(2)).is_none());
+        assert!(near.get(ABC, Duration::from_millis(1999)).is_some());
+        assert!(near.get(ABC, Duration::from_secs(2)).is_none());
+    }
+
+    #[test]
+    fn a_code_on_another_domain_is_another_code() {
+        let near = near();
+        near.keep(&abc(), None, near.begin(ABC), Duration::ZERO);
+        assert!(near.get(SpotRef { domain: DomainId(1), ..ABC }, Duration::ZERO).is_none());
+        near.forget(SpotRef { domain: DomainId(1), ..ABC });
+        assert!(near.get(ABC, Duration::ZERO).is_some());
     }
 }

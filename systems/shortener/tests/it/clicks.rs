@@ -104,7 +104,7 @@ async fn clicks_of_a_deleted_link_stay_in_the_project(engine: Engine) {
     let node = world.node().await;
     let code = node.shorten("https://example.com/").await;
     follow(&node, &code, PERSON, 3).await;
-    node.shortener.delete(&principal("default"), &code, None).await.unwrap();
+    node.shortener.delete(&principal("default"), None, &code, None).await.unwrap();
     node.shortener.flush_clicks().await.unwrap();
     assert_eq!(node.shortener.totals(&ProjectId::default_project()).await.unwrap().clicks, counts(3, 0));
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use access::AuditFilter;
 use kernel::{Problem, ProjectId};
-use shortener::{Created, Error, NewLink, model::Codes};
+use shortener::{Created, Error, ListFilter, NewLink, model::Codes};
 
 use crate::world::{Engine, START, World, link, principal};
 
@@ -58,15 +58,15 @@ async fn a_link_lives_and_is_deleted(engine: Engine) {
     let code = made.link.code.as_str();
     let project = ProjectId::default_project();
     assert_eq!(node.shortener.get(&project, code).await.unwrap().link, made.link);
-    assert_eq!(node.shortener.short_url(&made.link.code), format!("https://go.example.com/{code}"));
+    assert_eq!(node.shortener.short_url(&made.link), format!("https://go.example.com/{code}"));
     assert_eq!(node.shortener.totals(&project).await.unwrap().link_count, 1);
 
-    node.shortener.delete(&principal("default"), code, None).await.unwrap();
+    node.shortener.delete(&principal("default"), None, code, None).await.unwrap();
     assert_eq!(code_of(node.shortener.get(&project, code).await.unwrap_err()), "SHORTENER_LINK_UNKNOWN");
-    let again = node.shortener.delete(&principal("default"), code, None).await.unwrap_err();
+    let again = node.shortener.delete(&principal("default"), None, code, None).await.unwrap_err();
     assert_eq!(code_of(again), "SHORTENER_LINK_UNKNOWN");
     assert_eq!(node.shortener.totals(&project).await.unwrap().link_count, 0);
-    assert_eq!(node.shortener.list(&project, None, None, 10).await.unwrap().links, []);
+    assert_eq!(node.shortener.list(&project, &ListFilter::default(), None, 10).await.unwrap().links, []);
 }
 
 async fn an_alias_is_taken_once_and_for_ever(engine: Engine) {
@@ -81,7 +81,7 @@ async fn an_alias_is_taken_once_and_for_ever(engine: Engine) {
     let other = NewLink { alias: Some("Launch-2026".to_owned()), ..link("https://example.org/") };
     let other = node.shortener.create(&principal("other"), other).await.unwrap_err();
     assert_eq!(code_of(other), "SHORTENER_ALIAS_TAKEN");
-    node.shortener.delete(&principal("default"), "Launch-2026", None).await.unwrap();
+    node.shortener.delete(&principal("default"), None, "Launch-2026", None).await.unwrap();
     let after = node.alias("Launch-2026", "https://example.org/").await.unwrap_err();
     assert_eq!(code_of(after), "SHORTENER_ALIAS_TAKEN");
     // Case matters.
@@ -162,7 +162,7 @@ async fn pages_hold_every_link_once(engine: Engine) {
     for limit in [1, 7, 30, 100] {
         let (mut seen, mut cursor) = (Vec::new(), None);
         loop {
-            let page = node.shortener.list(&project, None, cursor.as_deref(), limit).await.unwrap();
+            let page = node.shortener.list(&project, &ListFilter::default(), cursor.as_deref(), limit).await.unwrap();
             assert!(page.links.len() <= limit as usize);
             seen.extend(page.links.iter().map(|l| l.link.clone()));
             cursor = page.next_cursor;
@@ -184,7 +184,7 @@ async fn pages_hold_every_link_once(engine: Engine) {
     ] {
         let (mut seen, mut cursor) = (Vec::new(), None);
         loop {
-            let page = node.shortener.list(&project, Some(prefix), cursor.as_deref(), 2).await.unwrap();
+            let page = node.shortener.list(&project, &by_prefix(prefix), cursor.as_deref(), 2).await.unwrap();
             seen.extend(page.links.iter().map(|l| l.link.code.to_string()));
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -196,6 +196,10 @@ async fn pages_hold_every_link_once(engine: Engine) {
     }
 }
 
+fn by_prefix(prefix: &str) -> ListFilter {
+    ListFilter { prefix: Some(prefix.to_owned()), ..ListFilter::default() }
+}
+
 async fn cursors_open_only_their_own_list(engine: Engine) {
     let world = World::new(engine).await;
     let node = world.node().await;
@@ -203,7 +207,7 @@ async fn cursors_open_only_their_own_list(engine: Engine) {
         node.shorten("https://example.com/").await;
     }
     let project = ProjectId::default_project();
-    let cursor = node.shortener.list(&project, None, None, 1).await.unwrap().next_cursor.unwrap();
+    let cursor = node.shortener.list(&project, &ListFilter::default(), None, 1).await.unwrap().next_cursor.unwrap();
     let other = ProjectId::parse("other").unwrap();
     let mut changed = cursor.clone().into_bytes();
     changed[3] = if changed[3] == b'A' { b'B' } else { b'A' };
@@ -214,11 +218,26 @@ async fn cursors_open_only_their_own_list(engine: Engine) {
         (&project, None, &changed),
         (&project, None, "x"),
     ] {
-        let refused = node.shortener.list(project, prefix, Some(cursor), 1).await.unwrap_err();
+        let refused = node
+            .shortener
+            .list(project, &prefix.map_or_else(ListFilter::default, by_prefix), Some(cursor), 1)
+            .await
+            .unwrap_err();
         assert_eq!(code_of(refused), "INVALID_CURSOR");
     }
     // Another node of the installation goes on where this one stopped.
-    assert_eq!(world.node().await.shortener.list(&project, None, Some(&cursor), 10).await.unwrap().links.len(), 2);
+    assert_eq!(
+        world
+            .node()
+            .await
+            .shortener
+            .list(&project, &ListFilter::default(), Some(&cursor), 10)
+            .await
+            .unwrap()
+            .links
+            .len(),
+        2
+    );
 }
 
 async fn projects_do_not_see_one_another(engine: Engine) {
@@ -228,10 +247,10 @@ async fn projects_do_not_see_one_another(engine: Engine) {
     let other = ProjectId::parse("other").unwrap();
     assert_eq!(code_of(node.shortener.get(&other, &code).await.unwrap_err()), "SHORTENER_LINK_UNKNOWN");
     assert_eq!(
-        code_of(node.shortener.delete(&principal("other"), &code, None).await.unwrap_err()),
+        code_of(node.shortener.delete(&principal("other"), None, &code, None).await.unwrap_err()),
         "SHORTENER_LINK_UNKNOWN"
     );
-    assert_eq!(node.shortener.list(&other, None, None, 10).await.unwrap().links, []);
+    assert_eq!(node.shortener.list(&other, &ListFilter::default(), None, 10).await.unwrap().links, []);
     assert_eq!(node.shortener.totals(&other).await.unwrap().link_count, 0);
     // Visitors belong to no project.
     assert_eq!(node.status(&code).await, 302);
@@ -241,10 +260,10 @@ async fn a_version_guards_a_deletion(engine: Engine) {
     let world = World::new(engine).await;
     let node = world.node().await;
     let made = node.create(link("https://example.com/")).await.unwrap().link;
-    let wrong = node.shortener.delete(&principal("default"), made.code.as_str(), Some(made.version + 1)).await;
+    let wrong = node.shortener.delete(&principal("default"), None, made.code.as_str(), Some(made.version + 1)).await;
     assert_eq!(code_of(wrong.unwrap_err()), "SHORTENER_LINK_CHANGED");
     assert_eq!(node.status(made.code.as_str()).await, 302);
-    node.shortener.delete(&principal("default"), made.code.as_str(), Some(made.version)).await.unwrap();
+    node.shortener.delete(&principal("default"), None, made.code.as_str(), Some(made.version)).await.unwrap();
     assert_eq!(node.status(made.code.as_str()).await, 404);
 }
 
@@ -258,9 +277,9 @@ async fn a_deletion_is_audited_with_it(engine: Engine) {
         page.unwrap().items
     };
     // What is refused leaves no entry.
-    node.shortener.delete(&principal("default"), &code, Some(99)).await.unwrap_err();
+    node.shortener.delete(&principal("default"), None, &code, Some(99)).await.unwrap_err();
     assert_eq!(entries().await.len(), 0);
-    node.shortener.delete(&principal("default"), &code, None).await.unwrap();
+    node.shortener.delete(&principal("default"), None, &code, None).await.unwrap();
     let entries = entries().await;
     assert_eq!(entries.len(), 1);
     assert_eq!((entries[0].object.as_str(), entries[0].actor.as_str()), (code.as_str(), "dev"));

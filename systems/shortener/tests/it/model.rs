@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use kernel::Timestamp;
 use proptest::prelude::*;
-use shortener::NewLink;
+use shortener::{ListFilter, NewLink};
 
 use crate::world::{Engine, World, link, principal};
 
@@ -74,7 +74,7 @@ async fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::Delete(n) => {
                 let Some(link) = links.get_mut(usize::from(n)) else { continue };
-                let deleted = node.shortener.delete(&principal("default"), &link.code, None).await.is_ok();
+                let deleted = node.shortener.delete(&principal("default"), None, &link.code, None).await.is_ok();
                 prop_assert_eq!(deleted, !link.is_deleted);
                 link.is_deleted = true;
             }
@@ -96,7 +96,7 @@ async fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
     }
     let live = links.iter().filter(|l| !l.is_deleted).count();
     let project = kernel::ProjectId::default_project();
-    prop_assert_eq!(node.shortener.list(&project, None, None, 200).await.unwrap().links.len(), live);
+    prop_assert_eq!(node.shortener.list(&project, &ListFilter::default(), None, 200).await.unwrap().links.len(), live);
     prop_assert_eq!(node.shortener.totals(&project).await.unwrap().link_count, live as u64);
     Ok(())
 }

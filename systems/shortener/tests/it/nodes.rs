@@ -53,7 +53,7 @@ async fn a_deletion_on_one_node_is_heard_by_the_others() {
     let (one, two) = (house.node().await, house.node().await);
     let code = one.shorten("https://example.com/").await;
     assert_eq!((one.status(&code).await, two.status(&code).await), (302, 302));
-    one.shortener.delete(&principal("default"), &code, None).await.unwrap();
+    one.shortener.delete(&principal("default"), None, &code, None).await.unwrap();
     assert_eq!(one.status(&code).await, 404, "at once where it was deleted");
     house
         .tick_until("the other node heard of it", async || {
@@ -83,7 +83,7 @@ async fn without_redis_a_deleted_link_is_followed_for_two_seconds_at_most() {
         .await;
     // Loaded while degraded, so that it is as fresh as it can be.
     assert_eq!(two.status(&code).await, 302);
-    one.shortener.delete(&principal("default"), &code, None).await.unwrap();
+    one.shortener.delete(&principal("default"), None, &code, None).await.unwrap();
     assert_eq!(one.status(&code).await, 404);
     house.world.sim.advance(house.world.config.cache_max_age_degraded);
     assert_eq!(two.status(&code).await, 404);
@@ -106,7 +106,7 @@ async fn a_lost_invalidation_costs_no_more_than_the_maximum_age() {
     let (one, two) = (world.node().await, world.apart().await);
     let code = one.shorten("https://example.com/").await;
     assert_eq!(two.status(&code).await, 302);
-    one.shortener.delete(&principal("default"), &code, None).await.unwrap();
+    one.shortener.delete(&principal("default"), None, &code, None).await.unwrap();
     assert_eq!(two.status(&code).await, 302, "it was told nothing");
     world.sim.advance(world.config.cache_max_age);
     assert_eq!(two.status(&code).await, 404);

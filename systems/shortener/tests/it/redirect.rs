@@ -22,7 +22,7 @@ async fn every_visit_has_its_answer() {
     };
     node.create(ends).await.unwrap();
     node.alias("gone", "https://example.com/").await.unwrap();
-    node.shortener.delete(&crate::world::principal("default"), "gone", None).await.unwrap();
+    node.shortener.delete(&crate::world::principal("default"), None, "gone", None).await.unwrap();
     assert_eq!(node.status("ends").await, 302, "before its end");
     world.sim.advance(Duration::from_mins(1));
 
