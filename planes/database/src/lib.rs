@@ -30,7 +30,7 @@
 //! - DB-9: a backup is one committed state, and a copy has every row of its source.
 //!
 //! # Limits
-//! - [`MAX_RESULT_BYTES`] per result, [`SqliteOptions::queue_capacity`] waiting transactions, every wait and statement bounded.
+//! - [`MAX_RESULT_BYTES`] per result, [`MAX_MANY_ROWS`] rows per [`Tx::exec_many`], [`SqliteOptions::queue_capacity`] waiting transactions, every wait and statement bounded.
 //! - One parameter or column holds at most what memory and the engine allow (1 GB); rooms bound theirs.
 
 mod backup;
@@ -64,6 +64,9 @@ pub use value::{FromValue, Value};
 
 /// The most that one result may hold in memory; ask for pages.
 pub const MAX_RESULT_BYTES: usize = 64 << 20;
+
+/// The most rows that one [`Tx::exec_many`] takes.
+pub const MAX_MANY_ROWS: usize = 10_000;
 
 /// How often a body is run again after a conflict (SQLSTATE 40001 and 40P01).
 pub const MAX_RERUNS: u32 = 5;

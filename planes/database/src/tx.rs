@@ -55,6 +55,28 @@ impl<'a> Tx<'a> {
         self.note(result)
     }
 
+    /// Runs one statement once for each of `rows`, in their order; gives how many rows all of them changed.
+    ///
+    /// Prepared once: SQLite runs them in a row, PostgreSQL gets them one behind the other without waiting for each answer, so
+    /// a batch costs few round trips. One failure fails the transaction. At most [`crate::MAX_MANY_ROWS`] rows a call; what
+    /// bounds the time of a statement bounds the whole call.
+    pub async fn exec_many(&mut self, sql: &'static str, rows: Vec<Vec<Value>>) -> Result<u64> {
+        let usable = if rows.len() > crate::MAX_MANY_ROWS {
+            Err(Error::Value("too many rows for one call"))
+        } else {
+            rows.iter().try_for_each(|params| self.usable(sql, params))
+        };
+        let result = match usable {
+            Ok(()) if rows.is_empty() => Ok(0),
+            Ok(()) => match &mut self.on {
+                On::Sqlite(conn) => conn.exec_many(sql, &rows),
+                On::Postgres(session) => session.exec_many(sql, &rows).await,
+            },
+            Err(e) => Err(e),
+        };
+        self.note(result)
+    }
+
     /// Runs a statement with `RETURNING`; gives its rows.
     pub async fn exec_returning(&mut self, sql: &'static str, params: Vec<Value>) -> Result<Vec<Row>> {
         let result = match self.usable(sql, &params) {

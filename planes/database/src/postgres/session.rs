@@ -22,6 +22,9 @@ use crate::{Engine, Error, Result, Row, Value, row::Collected, sql, stats::Count
 /// Statements that each connection keeps prepared (a statement counts once per combination of parameter types).
 const STATEMENT_CACHE: usize = 1024;
 
+/// How many rows of a batch are on their way before the first answer is waited for.
+const SENT_AHEAD: usize = 128;
+
 /// What a transaction is doing right now, for whoever polls its body.
 #[derive(Debug, Default)]
 pub(crate) struct Activity(AtomicU8);
@@ -160,6 +163,35 @@ impl Session {
     /// Runs a statement of a transaction; gives its rows.
     pub(crate) async fn query(&mut self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>> {
         self.in_transaction(sql::live(sql, Engine::Postgres), params).await.map(|(rows, _)| rows)
+    }
+
+    /// Runs a statement of a transaction once for each of `rows`, sending ahead; gives how many rows all of them changed.
+    pub(crate) async fn exec_many(&mut self, sql: &'static str, rows: &[Vec<Value>]) -> Result<u64> {
+        let begin = self.begin();
+        let client = self.client()?;
+        let flight = self.activity.fly();
+        let sql = sql::live(sql, Engine::Postgres);
+        let all = async {
+            if let Some(begin) = begin {
+                client.batch_execute(begin).await.map_err(|e| error(&e))?;
+            }
+            // The first goes alone: it prepares the statement for all.
+            let Some((first, rest)) = rows.split_first() else { return Ok(0) };
+            let (_, mut count) = run(client, &self.local, sql, first, Collected::new()).await?;
+            let sent = rest.iter().map(|params| run(client, &self.local, sql, params, Collected::new()));
+            let mut answers = futures_util::stream::iter(sent).buffered(SENT_AHEAD);
+            while let Some((_, changed)) = answers.try_next().await? {
+                count += changed;
+            }
+            Ok(count)
+        };
+        let outcome = self.local.clock.timeout(self.local.options.statement_timeout, all).await;
+        flight.over();
+        outcome.unwrap_or_else(|| {
+            self.cancel();
+            self.discard();
+            Err(Error::Timeout)
+        })
     }
 
     /// Runs several statements of a transaction, without a bound on their time.

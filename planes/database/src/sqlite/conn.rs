@@ -155,6 +155,22 @@ impl Conn {
         self.exec_text(sql::live(sql, Engine::Sqlite), params)
     }
 
+    /// Runs a statement once for each of `rows`; gives how many rows all of them changed.
+    pub(crate) fn exec_many(&mut self, sql: &'static str, rows: &[Vec<Value>]) -> Result<u64> {
+        let sql = sql::live(sql, Engine::Sqlite);
+        self.limited(NO_LIMIT, |inner| {
+            let before = inner.total_changes();
+            let mut statement = inner.prepare_cached(sql).map_err(|e| error(&e))?;
+            let numbers = numbers(&statement)?;
+            for params in rows {
+                bind_numbered(&mut statement, &numbers, params)?;
+                let mut walked = statement.raw_query();
+                while walked.next().map_err(|e| error(&e))?.is_some() {}
+            }
+            Ok(inner.total_changes() - before)
+        })
+    }
+
     /// Runs a statement; gives its rows.
     pub(crate) fn query(&mut self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>> {
         self.query_text(sql::live(sql, Engine::Sqlite), params)
@@ -258,13 +274,25 @@ pub(crate) fn decode(value: ValueRef<'_>) -> Result<Value> {
 
 /// Binds `$n` by its number: SQLite itself would take `$n` for names and number them as they come.
 fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<()> {
-    for index in 1..=statement.parameter_count() {
-        let number = statement
+    let numbers = numbers(statement)?;
+    bind_numbered(statement, &numbers, params)
+}
+
+/// The `n` of each parameter, in the order in which SQLite counts them.
+fn numbers(statement: &Statement<'_>) -> Result<Vec<usize>> {
+    let number = |index| {
+        statement
             .parameter_name(index)
             .and_then(|name| name.strip_prefix('$'))
             .and_then(|digits| digits.parse::<usize>().ok())
             .filter(|number| *number > 0)
-            .ok_or_else(|| Error::Other("a parameter is not written as $1, $2, …".to_owned()))?;
+            .ok_or_else(|| Error::Other("a parameter is not written as $1, $2, …".to_owned()))
+    };
+    (1..=statement.parameter_count()).map(number).collect()
+}
+
+fn bind_numbered(statement: &mut Statement<'_>, numbers: &[usize], params: &[Value]) -> Result<()> {
+    for (index, number) in (1..).zip(numbers) {
         let value = params
             .get(number - 1)
             .ok_or_else(|| Error::Other(format!("${number} is used, but {} parameters were given", params.len())))?;

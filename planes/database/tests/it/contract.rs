@@ -144,6 +144,53 @@ pub(crate) async fn a_failed_statement_ends_its_transaction(f: Fixture) {
     assert_eq!((swallowed, count(&f.db).await), (Err(Error::Unique), 0));
 }
 
+pub(crate) async fn many_rows_are_one_call(f: Fixture) {
+    const ADD: &str = "INSERT INTO things (id, name, amount) VALUES ($1, $2, $3) \
+         ON CONFLICT (id) DO UPDATE SET amount = things.amount + excluded.amount, name = excluded.name";
+    let db = &f.db;
+    let done: Result<(u64, u64)> = db
+        .tx(async |tx| {
+            let none = tx.exec_many(ADD, Vec::new()).await?;
+            // Ids come again, so later rows find what earlier ones of the same call wrote, in their order.
+            let rows = (0..1000_i64).map(|i| params![i % 300, format!("n{i}"), i]).collect();
+            Ok((none, tx.exec_many(ADD, rows).await?))
+        })
+        .await;
+    assert_eq!(done, Ok((0, 1000)));
+    let row = db.get("SELECT amount, name FROM things WHERE id = 99", params![]).await.unwrap().unwrap();
+    assert_eq!((row.get::<i64>(0), row.get::<String>(1)), (Ok(99 + 399 + 699 + 999), Ok("n999".to_owned())));
+    // NULL has another type than what stands there in other rows.
+    let done: Result<u64> = db
+        .tx(async |tx| {
+            let rows = (0..3_i64).map(|i| params![i, (i != 1).then_some(0.5)]).collect();
+            tx.exec_many("UPDATE things SET ratio = $2 WHERE id = $1 OR id = $1 + 100", rows).await
+        })
+        .await;
+    assert_eq!(done, Ok(6));
+
+    // One that fails takes all with it, wherever it stands.
+    for bad in [0, 150, 499] {
+        let failed: Result<u64> = db
+            .tx(async move |tx| {
+                let rows = (0..500_i64).map(|i| params![5000 + i, format!("m{i}"), if i == bad { -1 } else { 1 }]);
+                let first = tx.exec_many(ADD, rows.collect()).await;
+                assert_eq!(first, Err(Error::Check));
+                // What follows fails alike, even when the body goes on.
+                assert_eq!(tx.exec_many(ADD, vec![params![9000, "late", 1]]).await, Err(Error::Check));
+                Ok(0)
+            })
+            .await;
+        assert_eq!(failed, Err(Error::Check));
+        assert_eq!(count(db).await, 300);
+    }
+    let missing: Result<u64> = db.tx(async |tx| tx.exec_many(ADD, vec![params![1, "a"]]).await).await;
+    assert!(matches!(missing, Err(Error::Other(_))), "{missing:?}");
+    let many: Result<u64> =
+        db.tx(async |tx| tx.exec_many(ADD, vec![Vec::new(); database::MAX_MANY_ROWS + 1]).await).await;
+    assert!(matches!(many, Err(Error::Value(_))), "{many:?}");
+    assert_eq!(count(db).await, 300);
+}
+
 pub(crate) async fn a_panic_rolls_back_and_poisons_nothing(f: Fixture) {
     let db = &f.db;
     for round in 0..20_i64 {
@@ -338,6 +385,7 @@ macro_rules! contract_suite {
             constraints_are_typed
             a_transaction_is_whole_or_nothing
             a_failed_statement_ends_its_transaction
+            many_rows_are_one_call
             a_panic_rolls_back_and_poisons_nothing
             a_body_that_awaits_something_else_is_refused
             concurrent_increments_are_not_lost
