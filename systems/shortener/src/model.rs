@@ -1,18 +1,22 @@
 //! The pure core: codes, aliases, destinations, clicks. No I/O, no async, no clock.
 
+mod agent;
 mod clicks;
 mod code;
 mod destination;
 pub mod domain;
 pub mod link;
+mod visitor;
 
-pub use clicks::{ClickCounts, ClickPoint, MAX_POINTS, Series, SeriesError, Step, is_bot};
+pub use agent::{Agent, Browser, Device, MAX_AGENT_BYTES, System, is_bot};
+pub use clicks::{ClickCounts, ClickPoint, MAX_POINTS, Series, SeriesError, Step};
 pub use code::{ALPHABET, Alias, AliasError, CODE_CHARS_MAX, Code, Codes, ID_LIMIT, MIN_CODE_CHARS, looks_like_code};
 pub use destination::{Destination, DestinationError, MAX_URL_CHARS};
 pub use domain::{Domain, DomainId};
 pub use link::{
     Invalid, Link, LinkId, LinkSettings, LinkState, LinkStatus, RedirectStatus, Rule, Takedown, Utm, Variant,
 };
+pub use visitor::{Country, Facts, Language, MAX_REFERRER_BYTES, referrer_host};
 
 use kernel::Timestamp;
 

@@ -148,20 +148,6 @@ impl Series {
     }
 }
 
-/// Whether a user agent says of itself that it is a program: it contains `bot`, `crawl`, `spider`, `slurp`, `preview`,
-/// `externalhit`, `headless`, `monitor` or `scan`, in any case. Nobody is refused for it; it is only counted apart.
-///
-/// Programs that people steer themselves (curl, wget, libraries) and a missing user agent count as people.
-pub fn is_bot(user_agent: &[u8]) -> bool {
-    const WORDS: [&[u8]; 9] =
-        [b"bot", b"crawl", b"spider", b"slurp", b"preview", b"externalhit", b"headless", b"monitor", b"scan"];
-    // One pass; the first letter decides whether a word is compared at all.
-    user_agent.iter().enumerate().any(|(i, first)| {
-        matches!(first | 0x20, b'b' | b'c' | b's' | b'p' | b'e' | b'h' | b'm')
-            && WORDS.iter().any(|w| user_agent[i..].get(..w.len()).is_some_and(|part| part.eq_ignore_ascii_case(w)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -211,25 +197,6 @@ mod tests {
             let inside: u64 = hits.iter().filter(|(i, _)| **i < width).map(|(_, n)| n).sum();
             prop_assert_eq!(filled.iter().map(|p| p.counts.people).sum::<u64>(), inside);
             prop_assert!(filled.windows(2).all(|w| w[1].at.since(w[0].at) == Duration::from_mins(1)));
-        }
-    }
-
-    #[test]
-    fn bots_say_so() {
-        for (agent, expected) in [
-            ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", true),
-            ("facebookexternalhit/1.1", true),
-            ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 HeadlessChrome/130.0", true),
-            ("Slackbot-LinkExpanding 1.0", true),
-            ("Baiduspider", true),
-            ("Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", false),
-            ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Safari/604.1", false),
-            ("curl/8.10.1", false),
-            ("", false),
-            ("bo", false),
-            ("ro\u{e9}bot", true),
-        ] {
-            assert_eq!(is_bot(agent.as_bytes()), expected, "{agent:?}");
         }
     }
 }

@@ -160,7 +160,7 @@ impl Shortener {
     pub(crate) async fn draft(&self, principal: &Principal, new: NewLink) -> Result<Draft, Error> {
         let this = &*self.0;
         let now = this.clock.now();
-        let url = self.destination(&new.url)?;
+        let url = destination(&new.url)?;
         let domain = match &new.domain {
             None => None,
             Some(host) => Some(self.domain(&principal.project, host).await?),
@@ -199,21 +199,11 @@ impl Shortener {
             expires_at: new.expires_at,
             max_clicks: new.max_clicks,
             state: LinkState::Active,
-            settings: self.settings(settings)?,
+            settings: settings.checked().map_err(Error::Field)?,
             version: 1,
         };
         check_times(&link, now, new.expires_at.is_some())?;
         Ok(Draft { link, alias })
-    }
-
-    /// Checks a destination.
-    fn destination(&self, url: &str) -> Result<String, Error> {
-        Ok(Destination::parse(url).map_err(Error::InvalidUrl)?.into_string())
-    }
-
-    /// Checks settings.
-    fn settings(&self, settings: LinkSettings) -> Result<LinkSettings, Error> {
-        settings.checked().map_err(Error::Field)
     }
 
     /// A new link is there: somebody may have asked for its code before.
@@ -312,15 +302,14 @@ impl Shortener {
         let (link, is_changed) = this
             .db
             .tx({
-                let (shortener, principal, code, now) =
-                    (self.clone(), principal.clone(), code.to_owned(), this.clock.now());
+                let (principal, code, now) = (principal.clone(), code.to_owned(), this.clock.now());
                 async move |tx: &mut database::Tx<'_>| {
                     let before = store::lock_link(tx, &principal.project, domain, &code).await?;
                     let before = before.ok_or(Error::LinkUnknown)?;
                     if version.is_some_and(|v| v != before.version) {
                         return Err(Error::LinkChanged);
                     }
-                    let mut link = shortener.patched(&before, patch.clone(), now)?;
+                    let mut link = patched(&before, patch.clone(), now)?;
                     let changes = changes(&before, &link);
                     if changes.is_empty() {
                         return Ok((before, false));
@@ -337,47 +326,6 @@ impl Shortener {
             this.telemetry.links_changed.inc();
             self.changed(&link).await;
         }
-        Ok(link)
-    }
-
-    fn patched(&self, before: &Link, patch: LinkPatch, now: Timestamp) -> Result<Link, Error> {
-        let mut link = before.clone();
-        if matches!(link.state, LinkState::TakenDown(_)) {
-            return Err(Error::LinkTakenDown);
-        }
-        if let Some(url) = patch.url {
-            link.url = self.destination(&url)?;
-        }
-        if let Some(title) = patch.title {
-            link.title = link::title(&title).map_err(Error::Field)?;
-        }
-        if let Some(notes) = patch.notes {
-            link.notes = link::notes(&notes).map_err(Error::Field)?;
-        }
-        if let Some(tags) = patch.tags {
-            link.tags = link::tags(&tags).map_err(Error::Field)?;
-        }
-        if let Some(is_disabled) = patch.is_disabled {
-            link.state = if is_disabled { LinkState::Disabled } else { LinkState::Active };
-        }
-        let sets_expiry = patch.expires_at.is_some_and(|at| at.is_some() && at != before.expires_at);
-        link.starts_at = patch.starts_at.unwrap_or(link.starts_at);
-        link.expires_at = patch.expires_at.unwrap_or(link.expires_at);
-        link.max_clicks = patch.max_clicks.unwrap_or(link.max_clicks);
-        let settings = &mut link.settings;
-        settings.redirect = patch.redirect.unwrap_or(settings.redirect);
-        settings.forward_query = patch.forward_query.unwrap_or(settings.forward_query);
-        if let Some(utm) = patch.utm {
-            settings.utm = utm;
-        }
-        if let Some(rules) = patch.rules {
-            settings.rules = rules;
-        }
-        if let Some(split) = patch.split {
-            settings.split = split;
-        }
-        link.settings = self.settings(link.settings)?;
-        check_times(&link, now, sets_expiry)?;
         Ok(link)
     }
 
@@ -461,6 +409,53 @@ impl Shortener {
         let port = own.as_ref().and_then(url::Url::port).map(|port| format!(":{port}")).unwrap_or_default();
         format!("{scheme}://{host}{port}")
     }
+}
+
+/// Checks a destination.
+fn destination(url: &str) -> Result<String, Error> {
+    Ok(Destination::parse(url).map_err(Error::InvalidUrl)?.into_string())
+}
+
+/// The link as a patch makes it.
+fn patched(before: &Link, patch: LinkPatch, now: Timestamp) -> Result<Link, Error> {
+    let mut link = before.clone();
+    if matches!(link.state, LinkState::TakenDown(_)) {
+        return Err(Error::LinkTakenDown);
+    }
+    if let Some(url) = patch.url {
+        link.url = destination(&url)?;
+    }
+    if let Some(title) = patch.title {
+        link.title = link::title(&title).map_err(Error::Field)?;
+    }
+    if let Some(notes) = patch.notes {
+        link.notes = link::notes(&notes).map_err(Error::Field)?;
+    }
+    if let Some(tags) = patch.tags {
+        link.tags = link::tags(&tags).map_err(Error::Field)?;
+    }
+    if let Some(is_disabled) = patch.is_disabled {
+        link.state = if is_disabled { LinkState::Disabled } else { LinkState::Active };
+    }
+    let sets_expiry = patch.expires_at.is_some_and(|at| at.is_some() && at != before.expires_at);
+    link.starts_at = patch.starts_at.unwrap_or(link.starts_at);
+    link.expires_at = patch.expires_at.unwrap_or(link.expires_at);
+    link.max_clicks = patch.max_clicks.unwrap_or(link.max_clicks);
+    let settings = &mut link.settings;
+    settings.redirect = patch.redirect.unwrap_or(settings.redirect);
+    settings.forward_query = patch.forward_query.unwrap_or(settings.forward_query);
+    if let Some(utm) = patch.utm {
+        settings.utm = utm;
+    }
+    if let Some(rules) = patch.rules {
+        settings.rules = rules;
+    }
+    if let Some(split) = patch.split {
+        settings.split = split;
+    }
+    link.settings = link.settings.checked().map_err(Error::Field)?;
+    check_times(&link, now, sets_expiry)?;
+    Ok(link)
 }
 
 fn check_times(link: &Link, now: Timestamp, sets_expiry: bool) -> Result<(), Error> {

@@ -50,9 +50,9 @@ impl Shortener {
     /// Deletes a template. Links made with it keep what they took from it.
     pub async fn delete_utm_template(&self, project: &ProjectId, name: &str) -> Result<(), Error> {
         check_name(name)?;
-        match store::delete_utm_template(&self.0.db, project, name).await.map_err(Problem::from)? {
-            true => Ok(()),
-            false => Err(Error::TemplateUnknown),
+        if store::delete_utm_template(&self.0.db, project, name).await.map_err(Problem::from)? {
+            return Ok(());
         }
+        Err(Error::TemplateUnknown)
     }
 }
