@@ -19,7 +19,8 @@ kernel::codes! {
     LINK_TAKEN_DOWN = "SHORTENER_LINK_TAKEN_DOWN", Conflict, "The link was taken down";
     DOMAIN_INVALID = "SHORTENER_DOMAIN_INVALID", Unprocessable, "The domain is not a host name";
     DOMAIN_TAKEN = "SHORTENER_DOMAIN_TAKEN", Conflict, "The domain is taken";
-    DOMAIN_UNKNOWN = "SHORTENER_DOMAIN_UNKNOWN", NotFound, "The project has no such domain";
+    DOMAIN_NOT_FOUND = "SHORTENER_DOMAIN_NOT_FOUND", NotFound, "There is no such domain";
+    DOMAIN_UNKNOWN = "SHORTENER_DOMAIN_UNKNOWN", Unprocessable, "The link's domain is none of the project's";
     DOMAIN_IN_USE = "SHORTENER_DOMAIN_IN_USE", Conflict, "The domain still has links";
     TEMPLATE_UNKNOWN = "SHORTENER_TEMPLATE_UNKNOWN", NotFound, "The project has no such UTM template";
     RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
@@ -62,7 +63,10 @@ pub enum Error {
     /// Another project has the host, or this one does already.
     #[error("domain taken")]
     DomainTaken,
-    /// The project has no such domain.
+    /// No such domain in this project.
+    #[error("domain not found")]
+    DomainNotFound,
+    /// A request about a link names a domain that the project does not have.
     #[error("unknown domain")]
     DomainUnknown,
     /// Links are on the domain.
@@ -138,10 +142,13 @@ impl From<Error> for Problem {
                 let detail = "A project of this installation has that domain already, or it is the installation's own.";
                 Self::new(&DOMAIN_TAKEN, detail).field("/host", detail)
             }
-            Error::DomainUnknown => Self::new(
-                &DOMAIN_UNKNOWN,
-                "This project has no such domain; add it first (POST /v1/domains), or leave `domain` out.",
-            ),
+            Error::DomainNotFound => {
+                Self::new(&DOMAIN_NOT_FOUND, "This project has no domain of that name; GET /v1/domains lists them.")
+            }
+            Error::DomainUnknown => {
+                let detail = "The project has no such domain; add it (POST /v1/domains), or leave `domain` out.";
+                Self::new(&DOMAIN_UNKNOWN, detail).field("/domain", detail)
+            }
             Error::DomainInUse => Self::new(
                 &DOMAIN_IN_USE,
                 "Links are on this domain; delete them first, or their visitors would meet nothing.",

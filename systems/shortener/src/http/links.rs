@@ -377,7 +377,7 @@ pub(super) async fn list(
     caller.require(SYSTEM, "read")?;
     let domain = match &query.domain {
         None => None,
-        Some(host) => Some(shortener.domain(caller.project(), host).await?.id),
+        Some(host) => Some(shortener.link_domain(caller.project(), host).await?.id),
     };
     let filter = ListFilter {
         prefix: query.code,

@@ -165,8 +165,8 @@ impl Shortener {
 
     /// A domain of a project.
     pub async fn domain(&self, project: &ProjectId, host: &str) -> Result<Domain, Error> {
-        let host = domain::host(host).ok_or(Error::DomainUnknown)?;
-        store::project_domain(&self.0.db, project, &host).await.map_err(Problem::from)?.ok_or(Error::DomainUnknown)
+        let host = domain::host(host).ok_or(Error::DomainNotFound)?;
+        store::project_domain(&self.0.db, project, &host).await.map_err(Problem::from)?.ok_or(Error::DomainNotFound)
     }
 
     /// Changes where a domain's `/` and unknown codes lead.
@@ -177,7 +177,7 @@ impl Shortener {
         change: DomainChange,
     ) -> Result<Domain, Error> {
         let this = &*self.0;
-        let host = domain::host(host).ok_or(Error::DomainUnknown)?;
+        let host = domain::host(host).ok_or(Error::DomainNotFound)?;
         let page = |url: Option<Option<String>>, field| {
             url.map(|url| domain::page_url(url.as_deref(), field)).transpose().map_err(Error::Field)
         };
@@ -204,7 +204,7 @@ impl Shortener {
             })
             .await
             .map_err(Problem::from)?;
-        let domain = changed.ok_or(Error::DomainUnknown)?;
+        let domain = changed.ok_or(Error::DomainNotFound)?;
         self.domains_changed().await?;
         Ok(domain)
     }
@@ -212,7 +212,7 @@ impl Shortener {
     /// Removes a domain that has no links.
     pub async fn remove_domain(&self, principal: &Principal, host: &str) -> Result<(), Error> {
         let this = &*self.0;
-        let host = domain::host(host).ok_or(Error::DomainUnknown)?;
+        let host = domain::host(host).ok_or(Error::DomainNotFound)?;
         let removed: Option<bool> = this
             .db
             .tx({
@@ -231,7 +231,7 @@ impl Shortener {
             })
             .await
             .map_err(Problem::from)?;
-        if !removed.ok_or(Error::DomainUnknown)? {
+        if !removed.ok_or(Error::DomainNotFound)? {
             return Err(Error::DomainInUse);
         }
         self.domains_changed().await
@@ -241,8 +241,16 @@ impl Shortener {
     pub(crate) async fn domain_id(&self, project: &ProjectId, host: Option<&str>) -> Result<DomainId, Error> {
         match host {
             None => Ok(DomainId::OWN),
-            Some(host) => Ok(self.domain(project, host).await?.id),
+            Some(host) => Ok(self.link_domain(project, host).await?.id),
         }
+    }
+
+    /// The domain that a request about a link names.
+    pub(crate) async fn link_domain(&self, project: &ProjectId, host: &str) -> Result<Domain, Error> {
+        self.domain(project, host).await.map_err(|e| match e {
+            Error::DomainNotFound => Error::DomainUnknown,
+            e => e,
+        })
     }
 
     async fn domains_changed(&self) -> Result<(), Error> {

@@ -163,7 +163,7 @@ impl Shortener {
         let url = destination(&new.url)?;
         let domain = match &new.domain {
             None => None,
-            Some(host) => Some(self.domain(&principal.project, host).await?),
+            Some(host) => Some(self.link_domain(&principal.project, host).await?),
         };
         let keeps_case = domain.as_ref().is_none_or(|domain| domain.is_case_sensitive);
         let alias = new

@@ -93,6 +93,38 @@ async fn a_link_from_creation_to_deletion() {
 }
 
 #[tokio::test]
+async fn a_merge_patch_changes_what_it_names() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let app = as_key(&node, "default", &["links:write"]);
+    let made = json!({
+        "url": "https://a.example/", "alias": "mine", "title": "T", "expires_at": "2036-01-01T00:00:00Z", "max_clicks": 5,
+        "redirect": 307, "utm": { "source": "x" }, "split": [{ "url": "https://b.example", "weight": 2 }],
+    });
+    let made = send(&app, Method::POST, "/v1/links", &[], Some(made)).await;
+    assert_eq!((made.status, made.json["redirect"].as_u64()), (201, Some(307)));
+    let etag = made.headers[header::ETAG].to_str().unwrap().to_owned();
+    let patch = json!({ "expires_at": null, "is_disabled": true, "utm": {}, "tags": ["A"] });
+    let changed = send(&app, Method::PATCH, "/v1/links/mine", &[("if-match", &etag)], Some(patch.clone())).await;
+    assert_eq!(changed.status, 200);
+    let mut expected = made.json.clone();
+    for (name, value) in
+        [("expires_at", Value::Null), ("utm", json!({})), ("tags", json!(["a"])), ("status", json!("disabled"))]
+    {
+        expected[name] = value;
+    }
+    assert_eq!(changed.json, expected);
+    let stale = send(&app, Method::PATCH, "/v1/links/mine", &[("if-match", &etag)], Some(patch)).await;
+    assert_eq!((stale.status, stale.json["code"].as_str()), (412, Some("SHORTENER_LINK_CHANGED")));
+    assert_ne!(changed.headers[header::ETAG], etag.as_str());
+    let history = send(&app, Method::GET, "/v1/links/mine/history", &[], None).await;
+    assert_eq!(history.json["items"][0]["changes"]["is_disabled"], json!([false, true]));
+    let reader = as_key(&node, "default", &["links:read"]);
+    assert_eq!(send(&reader, Method::PATCH, "/v1/links/mine", &[], Some(json!({}))).await.status, 403);
+    assert_eq!(send(&reader, Method::POST, "/v1/domains", &[], Some(json!({ "host": "a.example" }))).await.status, 403);
+}
+
+#[tokio::test]
 async fn every_refusal_has_its_status_and_code() {
     let world = World::with(Engine::Sqlite, |c| c.creation_limit_per_minute = 12).await;
     let node = world.node().await;
@@ -106,7 +138,7 @@ async fn every_refusal_has_its_status_and_code() {
     world.sim.advance(std::time::Duration::from_secs(1));
     let app = as_key(&node, "default", &["links:write"]);
     let url = "https://example.com/";
-    let (post, get, delete) = (Method::POST, Method::GET, Method::DELETE);
+    let (post, get, patch, delete) = (Method::POST, Method::GET, Method::PATCH, Method::DELETE);
     let series = "/v1/links/taken/clicks";
     for (method, path, body, status, code) in [
         (&post, "/v1/links", Some(json!({ "url": "nope" })), 422, "SHORTENER_INVALID_URL"),
@@ -127,6 +159,22 @@ async fn every_refusal_has_its_status_and_code() {
         (&post, "/v1/links", Some(json!({})), 400, "INVALID_JSON"),
         (&post, "/v1/links", Some(json!({ "url": url, "colour": "red" })), 400, "INVALID_JSON"),
         (&post, "/v1/links", None, 415, "UNSUPPORTED_MEDIA_TYPE"),
+        (&post, "/v1/links", Some(json!({ "url": url, "domain": "no.example" })), 422, "SHORTENER_DOMAIN_UNKNOWN"),
+        (&post, "/v1/links", Some(json!({ "url": url, "utm_template": "no" })), 404, "SHORTENER_TEMPLATE_UNKNOWN"),
+        (&post, "/v1/links", Some(json!({ "url": url, "redirect": 303 })), 400, "INVALID_JSON"),
+        (&post, "/v1/links", Some(json!({ "url": url, "max_clicks": 0 })), 422, "SHORTENER_LINK_INVALID"),
+        (&post, "/v1/links", Some(json!({ "url": url, "split": [{ "url": "x" }] })), 422, "SHORTENER_INVALID_URL"),
+        (&patch, "/v1/links/taken", Some(json!({ "url": null, "code": "x" })), 400, "INVALID_JSON"),
+        (&patch, "/v1/links/taken", Some(json!({ "title": "t".repeat(201) })), 422, "SHORTENER_LINK_INVALID"),
+        (&patch, "/v1/links/nowhere", Some(json!({ "title": "t" })), 404, "SHORTENER_LINK_UNKNOWN"),
+        (&patch, "/v1/links/taken?domain=no.example", Some(json!({})), 422, "SHORTENER_DOMAIN_UNKNOWN"),
+        (&get, "/v1/links?domain=no.example", None, 422, "SHORTENER_DOMAIN_UNKNOWN"),
+        (&get, "/v1/links?status=sleepy", None, 400, "INVALID_QUERY"),
+        (&get, "/v1/links/nowhere/history", None, 404, "SHORTENER_LINK_UNKNOWN"),
+        (&get, "/v1/domains/no.example", None, 404, "SHORTENER_DOMAIN_NOT_FOUND"),
+        (&post, "/v1/domains", Some(json!({ "host": "https://a.example" })), 422, "SHORTENER_DOMAIN_INVALID"),
+        (&post, "/v1/domains", Some(json!({ "host": "go.example.com" })), 409, "SHORTENER_DOMAIN_TAKEN"),
+        (&delete, "/v1/utm-templates/none", None, 404, "SHORTENER_TEMPLATE_UNKNOWN"),
         (&get, "/v1/links?limit=0", None, 400, "INVALID_QUERY"),
         (&get, "/v1/links?limit=201", None, 400, "INVALID_QUERY"),
         (&get, "/v1/links?limet=1", None, 400, "INVALID_QUERY"),

@@ -5,6 +5,7 @@ mod clicks;
 mod console;
 mod contract;
 mod http;
+mod links;
 mod model;
 mod nodes;
 mod redirect;
