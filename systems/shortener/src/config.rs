@@ -20,12 +20,18 @@ kernel::section! {
         cache_unknown_age: std::time::Duration = "\"2s\"", "time";
         /// Clicks that each worker of the public listener holds before the aggregator takes them; beyond, they are dropped and counted.
         click_queue: usize = "16384", "clicks";
-        /// Distinct links and minutes with clicks not yet written; beyond, clicks are dropped and counted.
-        click_pending: usize = "200000", "entries";
-        /// How often clicks are written to the database: about as much as a crash can lose.
+        /// Most bytes of clicks that wait in memory for the click log, at about 12 a click; beyond, clicks are dropped and counted.
+        click_memory: ByteSize = "\"32MiB\"", "bytes";
+        /// How often clicks are appended to the click log: about as much as a crash can lose.
         click_flush_interval: std::time::Duration = "\"1s\"", "time";
         /// How long clicks by the minute are kept; by hour and day they are kept with the link.
         minutes_kept: std::time::Duration = "\"3d\"", "time";
+        /// How long single clicks are kept in the click log after they were counted. They hold no address, only what the analytics
+        /// count.
+        raw_clicks_kept: std::time::Duration = "\"7d\"", "time";
+        /// A file of countries by address in the MMDB format, such as GeoLite2 Country. Read again when it changes. Empty: countries
+        /// are not known.
+        geo_database: String = "\"\"", "path";
         /// Ids that a node takes from the database at once. A crash wastes at most two blocks.
         block_size: u32 = "1000", "ids";
         /// Links that one project may create in a minute; 0 for no limit.
@@ -60,7 +66,12 @@ impl ShortenerConfig {
         check(self.cache_entries > 0, "cache_entries", "must be at least 1");
         check((1..=1_000_000).contains(&self.block_size), "block_size", "must be from 1 to 1000000");
         check(self.click_queue > 0, "click_queue", "must be at least 1");
-        check(self.click_pending > 0, "click_pending", "must be at least 1");
+        check(self.click_memory.0 > 0, "click_memory", "must be at least 1");
+        check(
+            self.raw_clicks_kept >= std::time::Duration::from_hours(1),
+            "raw_clicks_kept",
+            "must be at least 1h, so that clicks are counted before they go",
+        );
         check(!self.click_flush_interval.is_zero(), "click_flush_interval", "must be longer than nothing");
         check(
             self.minutes_kept >= std::time::Duration::from_hours(2),

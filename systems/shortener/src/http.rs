@@ -1,5 +1,6 @@
 //! Routes and wire types of the API; [`redirect`] is what visitors get.
 
+mod analytics;
 mod clicks;
 mod domains;
 mod links;
@@ -20,6 +21,8 @@ pub fn routes(shortener: Shortener) -> Router {
         .route("/v1/links/{code}", get(links::read).patch(links::change).delete(links::remove))
         .route("/v1/links/{code}/history", get(links::history))
         .route("/v1/links/{code}/clicks", get(clicks::clicks))
+        .route("/v1/links/{code}/analytics", get(analytics::link))
+        .route("/v1/link-analytics", get(analytics::project))
         .route("/v1/domains", get(domains::list).post(domains::add))
         .route("/v1/domains/{host}", get(domains::read).patch(domains::change).delete(domains::remove))
         .route("/v1/utm-templates", get(domains::templates))
@@ -39,6 +42,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     paths(
         links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
+        analytics::link, analytics::project,
         domains::list, domains::add, domains::read, domains::change, domains::remove,
         domains::templates, domains::template, domains::put_template, domains::remove_template,
     ),

@@ -3,7 +3,7 @@
 //! ```text
 //! visit ─▶ Redirector ─▶ near cache ──(miss, one question for all)──▶ links
 //!              │              ▲ invalidations of other nodes (memory plane)
-//!              └─ click ─▶ queue ─▶ pending ─(each second, one transaction)─▶ rollups by minute, hour, day
+//!              └─ click ─▶ queue ─▶ segment ─(each second)─▶ click log ─▶ rollups by minute, hour, day
 //! create ─▶ id of a block ─▶ keyed permutation ─▶ code ─▶ links
 //! ```
 //!
@@ -13,8 +13,8 @@
 //! 3. From its expiry on a link answers 410; an unknown or deleted one answers 404.
 //! 4. A deleted link is followed nowhere after `cache_max_age` (30 s), usually at once; after `cache_max_age_degraded` (2 s) on nodes
 //!    that know that they receive no invalidations.
-//! 5. A redirect never waits for its click, and never fails because of it. What is recorded is written exactly once unless
-//!    the process dies.
+//! 5. A redirect never waits for its click, and never fails because of it. What is recorded is in the rollups exactly once
+//!    unless the process dies within a second or so; what is in the click log is, also when it dies.
 //! 6. A deletion and its audit entry are committed together.
 //!
 //! # Does not promise
@@ -45,5 +45,8 @@ mod worker;
 pub use config::ShortenerConfig;
 pub use error::{CODES, Error};
 pub use http::redirect::{Answer, MAX_FORM_BYTES, Redirect, Redirector, Visit};
-pub use service::{Created, Deps, DomainChange, LinkPage, LinkPatch, MAX_TEMPLATE_NAME, NewDomain, NewLink, Shortener};
+pub use service::{
+    Analytics, Created, Deps, DomainChange, LinkPage, LinkPatch, MAX_ANALYTICS_VALUES, MAX_TEMPLATE_NAME, NewDomain,
+    NewLink, Shortener, ValueClicks,
+};
 pub use store::{LinkChange, ListFilter, MIGRATIONS, ProjectTotals, UtmTemplate};

@@ -6,6 +6,11 @@ mod code;
 mod destination;
 pub mod domain;
 pub mod link;
+mod rollup;
+mod segment;
+mod sketch;
+mod tally;
+mod varint;
 mod visitor;
 
 pub use agent::{Agent, Browser, Device, MAX_AGENT_BYTES, System, is_bot};
@@ -16,6 +21,10 @@ pub use domain::{Domain, DomainId};
 pub use link::{
     Invalid, Link, LinkId, LinkSettings, LinkState, LinkStatus, RedirectStatus, Rule, Takedown, Utm, Variant,
 };
+pub use rollup::{Day, Rollup, Sums};
+pub use segment::{Entry, Record, Referrer, SEGMENT_FORMAT, Segment, Traits, Writer};
+pub use sketch::{Position, Sketch};
+pub use tally::{Dimension, MAX_VALUES, Tally};
 pub use visitor::{Country, Facts, Language, MAX_REFERRER_BYTES, referrer_host};
 
 use kernel::Timestamp;
@@ -27,6 +36,6 @@ pub struct LinkWithClicks {
     pub link: Link,
     /// Clicks since it was made.
     pub total: ClickCounts,
-    /// The minute of the last click, at the precision of the rollups.
+    /// The last click.
     pub last_click_at: Option<Timestamp>,
 }

@@ -1,5 +1,6 @@
 //! The handle: every use case, for HTTP, the console and redirects alike.
 
+mod analytics;
 mod blocks;
 mod clicks;
 mod domains;
@@ -9,7 +10,7 @@ mod links;
 mod near;
 mod templates;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use access::Access;
 use database::Db;
@@ -19,23 +20,25 @@ use memory::Memory;
 use resilience::{FlightLimits, SingleFlight};
 
 pub(crate) use self::near::{Known, Target};
+pub use self::{
+    analytics::{Analytics, MAX_ANALYTICS_VALUES, ValueClicks},
+    domains::{DomainChange, NewDomain},
+    links::{Created, LinkPage, LinkPatch, NewLink},
+    templates::MAX_TEMPLATE_NAME,
+};
 use self::{
     blocks::Blocks,
-    clicks::{Click, Clicks},
+    clicks::{Click, Clicks, Countries, Remembered, SALT_GRACE, Salts},
     domains::Domains,
     invalidation::Invalidations,
     limit::CreationLimit,
     near::{Near, Spot, SpotRef},
 };
-pub use self::{
-    domains::{DomainChange, NewDomain},
-    links::{Created, LinkPage, LinkPatch, NewLink},
-    templates::MAX_TEMPLATE_NAME,
-};
 use crate::{
     config::ShortenerConfig,
     error::Error,
-    model::{ClickPoint, Code, Codes, Domain, DomainId, LinkId, Series},
+    http::redirect::Visit,
+    model::{ClickPoint, Code, Codes, Country, Domain, DomainId, Facts, LinkId, Series, Step, Traits},
     store::{self, ProjectTotals},
     telemetry::Telemetry,
 };
@@ -81,6 +84,9 @@ struct Shared {
     domains: Domains,
     learning: SingleFlight<Spot, Result<Known, Problem>>,
     clicks: Clicks,
+    remembered: Remembered,
+    salts: Salts,
+    countries: Arc<Countries>,
     invalidations: Invalidations,
     limit: CreationLimit,
     rng: Rng,
@@ -102,6 +108,9 @@ impl Shortener {
         let writer = kernel::id::uuid_v7(&clock, &rng).simple().to_string();
         let domains = Domains::new(&public_url);
         domains.load(&db).await?;
+        let salts = Salts::new();
+        salts.refresh(&db, &clock, &rng).await?;
+        let countries = Arc::new(Countries::new(&config.geo_database, telemetry.clone()));
         Ok(Self(Arc::new(Shared {
             public_url: public_url.trim_end_matches('/').to_owned(),
             domains,
@@ -110,7 +119,10 @@ impl Shortener {
             blocks: Blocks::new(db.clone(), config.block_size, telemetry.clone()),
             near: Near::new(&config, telemetry.clone()),
             learning: SingleFlight::new(FlightLimits::default()),
-            clicks: Clicks::new(writer, CLICK_PARTS, config.click_queue, config.click_pending, telemetry.clone()),
+            clicks: Clicks::new(writer, CLICK_PARTS, &config, telemetry.clone()),
+            remembered: Remembered::new(CLICK_PARTS, &rng),
+            salts,
+            countries,
             invalidations: Invalidations::new(&memory, telemetry.clone()),
             limit: CreationLimit::new(&memory, clock.clone(), config.creation_limit_per_minute),
             telemetry,
@@ -145,12 +157,12 @@ impl Shortener {
         Ok(store::project_totals(&self.0.db, project).await.map_err(Problem::from)?)
     }
 
-    /// Writes every click that was recorded before the call. On an error nothing is lost: the next call writes it.
+    /// Brings every click that was recorded before the call into the rollups. On an error nothing is lost: the next call does it.
     pub async fn flush_clicks(&self) -> Result<(), Problem> {
-        Ok(self.0.clicks.flush(&self.0.db, &self.0.clock).await?)
+        self.0.clicks.flush(&self.0.db, &self.0.clock).await
     }
 
-    /// Clicks counted in memory that are not yet written.
+    /// Clicks in memory that are not in the click log yet: what a crash would lose, beside the last tenth of a second.
     pub fn pending_clicks(&self) -> u64 {
         self.0.clicks.pending_count()
     }
@@ -204,8 +216,24 @@ impl Shortener {
         }
     }
 
-    pub(crate) fn click(&self, worker: usize, target: &Target, at: Timestamp, is_bot: bool) {
-        self.0.clicks.push(worker, Click { link: target.link, project: target.project, at, is_bot });
+    /// What a visit tells about its visitor. Never waits, and reads headers that the worker saw lately from its memory.
+    pub(crate) fn facts(&self, worker: usize, visit: &Visit<'_>) -> Facts {
+        let mut facts = self.0.remembered.facts(worker, visit.user_agent, visit.accept_language, visit.referer);
+        facts.country = self.country_of(visit.client);
+        facts
+    }
+
+    /// The country of an address, where the operator gave a database of countries. Never waits.
+    pub(crate) fn country_of(&self, client: IpAddr) -> Option<Country> {
+        self.0.countries.of(client)
+    }
+
+    /// Records a click. Never waits.
+    pub(crate) fn click(&self, worker: usize, target: &Target, at: Timestamp, client: IpAddr, facts: &Facts) {
+        let traits = Traits { agent: facts.agent, language: facts.language, country: facts.country };
+        let visitor = if facts.agent.is_bot { None } else { self.0.salts.position(at, client, facts) };
+        let click = Click::new(at, target.link, target.project, traits, visitor);
+        self.0.clicks.push(worker, click, facts.referrer.as_ref());
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -224,9 +252,39 @@ impl Shortener {
         &self.0.telemetry
     }
 
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
     /// Takes recorded clicks out of the queue; see [`Clicks::gather`].
-    pub(crate) async fn gather_clicks(&self) {
-        self.0.clicks.gather().await;
+    pub(crate) fn gather_clicks(&self) {
+        self.0.clicks.gather(&self.0.clock);
+    }
+
+    /// Appends every click that was recorded before the call to the click log, from where it is counted in any case: a crash
+    /// does not lose it. On an error nothing is lost: the next call does it.
+    pub async fn log_clicks(&self) -> Result<(), Problem> {
+        Ok(self.0.clicks.append(&self.0.db, &self.0.clock).await?)
+    }
+
+    /// Whether this node has something to roll.
+    pub(crate) fn has_appended_clicks(&self) -> bool {
+        self.0.clicks.has_appended()
+    }
+
+    /// Brings some of the log into the rollups; see [`Clicks::roll`].
+    pub(crate) async fn roll_clicks(&self) -> Result<bool, Problem> {
+        self.0.clicks.roll(&self.0.db, &self.0.clock).await
+    }
+
+    /// Makes sure that today's and tomorrow's visitors can be told apart.
+    pub(crate) async fn refresh_salts(&self) -> Result<(), Problem> {
+        Ok(self.0.salts.refresh(&self.0.db, &self.0.clock, &self.0.rng).await?)
+    }
+
+    /// The database of countries, for whoever keeps it fresh.
+    pub(crate) fn countries(&self) -> Arc<Countries> {
+        self.0.countries.clone()
     }
 
     /// Keeps ids in reserve until shutdown.
@@ -244,13 +302,20 @@ impl Shortener {
         self.0.domains.keep(&self.0.db, &self.0.clock, self.0.config.cache_max_age, shutdown).await;
     }
 
-    /// Takes away one step of old minutes; gives whether there may be more.
-    pub(crate) async fn expire_minutes(&self) -> Result<bool, Problem> {
-        const STEP: u32 = 1000;
-        let before = self.now().minus(self.0.config.minutes_kept);
-        let gone = store::expire_minutes(&self.0.db, before, STEP).await?;
-        self.0.telemetry.minutes_expired.inc_by(gone);
-        Ok(gone >= u64::from(STEP))
+    /// Takes away one step of what is too old: minutes, raw clicks, sketches and salts of days that are over. Gives whether there may
+    /// be more.
+    pub(crate) async fn expire_clicks(&self) -> Result<bool, Problem> {
+        const ROWS: u32 = 1000;
+        const SEGMENTS: u32 = 100;
+        let (db, config, telemetry, now) = (&self.0.db, &self.0.config, &self.0.telemetry, self.now());
+        let minutes = store::expire_minutes(db, now.minus(config.minutes_kept), ROWS).await?;
+        telemetry.minutes_expired.inc_by(minutes);
+        let segments = store::delete_segments(db, now.minus(config.raw_clicks_kept), SEGMENTS).await?;
+        telemetry.segments_deleted.inc_by(segments);
+        let today = now.minus(SALT_GRACE).floor(Step::Day.width());
+        store::delete_salts(db, today).await?;
+        let closed = store::close_days(db, today, ROWS).await?;
+        Ok(minutes >= u64::from(ROWS) || segments >= u64::from(SEGMENTS) || closed >= u64::from(ROWS))
     }
 }
 

@@ -1,13 +1,17 @@
 //! The only files that hold SQL.
 
+mod click_log;
 mod clicks;
+mod days;
 mod domains;
 mod links;
 
 use database::Migration;
 
+pub(crate) use click_log::*;
 pub use clicks::ProjectTotals;
 pub(crate) use clicks::*;
+pub(crate) use days::*;
 pub use domains::UtmTemplate;
 pub(crate) use domains::*;
 pub(crate) use links::*;

@@ -49,14 +49,36 @@ pub(crate) struct Telemetry {
     pub(crate) clicks_recorded: Counter,
     /// `clicks{outcome="dropped"}`
     pub(crate) clicks_dropped: Counter,
-    /// `clicks{outcome="written"}`
-    pub(crate) clicks_written: Counter,
-    /// `clicks_pending`: counted in memory, not yet written.
+    /// `clicks{outcome="logged"}`: appended to the click log.
+    pub(crate) clicks_logged: Counter,
+    /// `clicks{outcome="lost"}`: given up, see CLICKS-3.
+    pub(crate) clicks_lost: Counter,
+    /// `clicks{outcome="rolled"}`: brought into the rollups by this node, whoever took them.
+    pub(crate) clicks_rolled: Counter,
+    /// `clicks_pending`: in memory, not in the log.
     pub(crate) clicks_pending: Gauge,
-    /// `click_flush_seconds`
-    pub(crate) flush_seconds: Histogram,
-    /// `click_flush_failures`
-    pub(crate) flush_failures: Counter,
+    /// `click_log_bytes`: appended.
+    pub(crate) log_bytes: Counter,
+    /// `click_append_seconds`
+    pub(crate) append_seconds: Histogram,
+    /// `click_append_failures`
+    pub(crate) append_failures: Counter,
+    /// `click_roll_seconds`
+    pub(crate) roll_seconds: Histogram,
+    /// `click_roll_failures`
+    pub(crate) roll_failures: Counter,
+    /// `click_rolls_taken`: started over, because another node had some of the segments.
+    pub(crate) rolls_taken: Counter,
+    /// `click_segments{outcome="adopted"}`: of other nodes, left over for a minute.
+    pub(crate) segments_adopted: Counter,
+    /// `click_segments{outcome="damaged"}`: left out of the rollups.
+    pub(crate) segments_damaged: Counter,
+    /// `click_segments{outcome="deleted"}`: older than `raw_clicks_kept`.
+    pub(crate) segments_deleted: Counter,
+    /// `country_files{outcome="read"}`
+    pub(crate) countries_read: Counter,
+    /// `country_files{outcome="refused"}`: damaged or gone; the one before stays.
+    pub(crate) countries_refused: Counter,
     /// `links{outcome="created"}`
     pub(crate) links_created: Counter,
     /// `links{outcome="changed"}`
@@ -82,6 +104,10 @@ impl Telemetry {
         let lookups = family("cache_lookups", "Lookups of the near cache by outcome");
         let invalidations = family("cache_invalidations", "Invalidations of the near cache by where they came from");
         let clicks = family("clicks", "Clicks by what became of them");
+        let segments = family("click_segments", "Segments of the click log by what became of them");
+        let countries = family("country_files", "Databases of countries by whether they could be read");
+        let histogram =
+            |name: &str, help: &str| registry.add(name, help, Histogram::new(exponential_buckets(0.001, 2.0, 13)));
         let links = family("links", "Links created, changed, deleted, or refused by the rate limit");
         Self {
             found: redirects("found"),
@@ -99,18 +125,28 @@ impl Telemetry {
             cache_degraded: registry.add("cache_degraded", "1 while invalidations are not received", Gauge::default()),
             clicks_recorded: clicks("recorded"),
             clicks_dropped: clicks("dropped"),
-            clicks_written: clicks("written"),
+            clicks_logged: clicks("logged"),
+            clicks_lost: clicks("lost"),
+            clicks_rolled: clicks("rolled"),
             clicks_pending: registry.add(
                 "clicks_pending",
-                "Clicks counted in memory, not yet written",
+                "Clicks in memory that are not in the click log",
                 Gauge::default(),
             ),
-            flush_seconds: registry.add(
-                "click_flush_seconds",
-                "Time of one write of clicks",
-                Histogram::new(exponential_buckets(0.001, 2.0, 13)),
+            log_bytes: counter("click_log_bytes", "Bytes appended to the click log"),
+            append_seconds: histogram("click_append_seconds", "Time of one append to the click log"),
+            append_failures: counter(
+                "click_append_failures",
+                "Appends to the click log that failed and are tried again",
             ),
-            flush_failures: counter("click_flush_failures", "Writes of clicks that failed and are tried again"),
+            roll_seconds: histogram("click_roll_seconds", "Time of bringing some of the click log into the rollups"),
+            roll_failures: counter("click_roll_failures", "Rolls that failed and are tried again"),
+            rolls_taken: counter("click_rolls_taken", "Rolls started over because another node was faster"),
+            segments_adopted: segments("adopted"),
+            segments_damaged: segments("damaged"),
+            segments_deleted: segments("deleted"),
+            countries_read: countries("read"),
+            countries_refused: countries("refused"),
             links_created: links("created"),
             links_changed: links("changed"),
             links_deleted: links("deleted"),

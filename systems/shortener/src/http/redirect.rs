@@ -22,7 +22,7 @@ use http_body_util::Full;
 use kernel::Problem;
 
 use crate::{
-    model::{DomainId, is_bot, looks_like_code},
+    model::{DomainId, looks_like_code},
     service::{Known, Shortener},
 };
 
@@ -258,8 +258,8 @@ impl Redirector {
         telemetry.found.inc();
         // HEAD is what checkers of links send; a person's browser never does.
         if visit.method == Method::GET {
-            let bot = visit.user_agent.is_some_and(is_bot);
-            self.shortener.click(self.worker, target, now, bot);
+            let facts = self.shortener.facts(self.worker, visit);
+            self.shortener.click(self.worker, target, now, visit.client, &facts);
         }
         Answer::Redirect(Redirect {
             status: StatusCode::FOUND,

@@ -1,6 +1,8 @@
 //! What a visit tells about its visitor, as far as analytics and rules need it.
 
-use std::fmt;
+use std::{fmt, hash::Hasher as _, sync::Arc};
+
+use siphasher::sip::SipHasher13;
 
 use super::agent::Agent;
 
@@ -109,7 +111,7 @@ impl fmt::Display for Country {
 ///
 /// Only `http`, `https` and `android-app` (an app's name) have a host here; `None` for everything else and for more than
 /// [`MAX_REFERRER_BYTES`].
-pub fn referrer_host(referer: &[u8]) -> Option<Box<str>> {
+pub fn referrer_host(referer: &[u8]) -> Option<Arc<str>> {
     let after = ["https://", "http://", "android-app://"].into_iter().find_map(|scheme| {
         let (start, rest) = referer.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
@@ -128,7 +130,7 @@ pub fn referrer_host(referer: &[u8]) -> Option<Box<str>> {
     let is_host = !host.is_empty()
         && host.len() <= MAX_REFERRER_BYTES
         && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    is_host.then(|| host.iter().map(|b| char::from(b.to_ascii_lowercase())).collect::<String>().into_boxed_str())
+    is_host.then(|| host.iter().map(|b| char::from(b.to_ascii_lowercase())).collect::<String>().into())
 }
 
 /// What a visit tells about its visitor.
@@ -141,7 +143,9 @@ pub struct Facts {
     /// From the address, when the operator gave a database of countries.
     pub country: Option<Country>,
     /// From `Referer`; see [`referrer_host`].
-    pub referrer: Option<Box<str>>,
+    pub referrer: Option<Arc<str>>,
+    /// A number for the whole user agent, the same on every node; for telling visitors apart.
+    pub agent_digest: u64,
 }
 
 impl Facts {
@@ -149,11 +153,19 @@ impl Facts {
     pub fn of_headers(user_agent: Option<&[u8]>, accept_language: Option<&[u8]>, referer: Option<&[u8]>) -> Self {
         Self {
             agent: Agent::parse(user_agent.unwrap_or_default()),
+            agent_digest: digest(user_agent.unwrap_or_default()),
             language: accept_language.and_then(Language::of_header),
             country: None,
             referrer: referer.and_then(referrer_host),
         }
     }
+}
+
+/// The salt of the day is what keeps it from being turned back; this only makes a long text short.
+fn digest(user_agent: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(user_agent);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The shortener as a whole, on both engines.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod analytics;
 mod clicks;
 mod console;
 mod contract;
 mod http;
 mod links;
+mod mmdb;
 mod model;
 mod nodes;
 mod redirect;

@@ -136,6 +136,16 @@ async fn clicks_whose_commit_was_in_doubt_count_once() {
     eventually("the connection is made anew", || async { shaky.shortener.flush_clicks().await.is_ok() }).await;
     let seen = node.shortener.get(&ProjectId::default_project(), &code).await.unwrap();
     assert_eq!(seen.total, ClickCounts { people: 5, bots: 0 });
+
+    // The same when it is the append to the log whose answer is lost: only the segment names the project.
+    shaky.visit_as(Method::GET, &format!("/{code}"), "curl/8").await;
+    proxy.cut_after(b"default");
+    assert_eq!(shaky.shortener.log_clicks().await.unwrap_err().code.name, "DATABASE_OUTCOME_UNKNOWN");
+    assert_eq!((proxy.trap_count(), shaky.shortener.pending_clicks()), (2, 1));
+    eventually("the connection is made anew", || async { shaky.shortener.flush_clicks().await.is_ok() }).await;
+    let seen = node.shortener.get(&ProjectId::default_project(), &code).await.unwrap();
+    assert_eq!(seen.total, ClickCounts { people: 6, bots: 0 });
+    assert_eq!(shaky.shortener.pending_clicks(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
