@@ -8,8 +8,9 @@
 //! | all | 400, 500, 503, 504 |
 //! | with security (all but those that say `security(())`) | 401, 403, 429, bearer key |
 //! | with parameters in the path | 404 |
-//! | with a body | 413, 415 |
+//! | with a body | 409, 413, 415, 422 |
 //! | POST | 409, 422 |
+//! | with parameters in the query | 422 |
 //! | POST that documents 201 | the `Idempotency-Key` header |
 //!
 //! A response of 400 or more that a room describes without content gets the problem's; what a room describes itself is kept.
@@ -149,10 +150,13 @@ fn complete(root: &mut Value) {
                 statuses.push("404");
             }
             if operation.get("requestBody").is_some() {
-                statuses.extend(["413", "415"]);
+                statuses.extend(["409", "413", "415", "422"]);
             }
             if method == "post" {
                 statuses.extend(["409", "422"]);
+            }
+            if operation["parameters"].as_array().is_some_and(|all| all.iter().any(|p| p["in"] == "query")) {
+                statuses.push("422");
             }
             let responses = &mut operation["responses"];
             for status in statuses {

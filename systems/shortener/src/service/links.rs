@@ -178,7 +178,13 @@ impl Shortener {
             .map(Alias::into_code);
         let mut settings = new.settings;
         if let Some(name) = &new.utm_template {
-            settings.utm = settings.utm.or(self.utm_template(&principal.project, name).await?.utm);
+            let template = self.utm_template(&principal.project, name).await.map_err(|e| match e {
+                Error::TemplateUnknown => {
+                    Error::Field(Invalid::new("/utm_template", "the project has no such template"))
+                }
+                e => e,
+            })?;
+            settings.utm = settings.utm.or(template.utm);
         }
         let link = Link {
             id: LinkId(0),

@@ -160,7 +160,7 @@ async fn every_refusal_has_its_status_and_code() {
         (&post, "/v1/links", Some(json!({ "url": url, "colour": "red" })), 400, "INVALID_JSON"),
         (&post, "/v1/links", None, 415, "UNSUPPORTED_MEDIA_TYPE"),
         (&post, "/v1/links", Some(json!({ "url": url, "domain": "no.example" })), 422, "SHORTENER_DOMAIN_UNKNOWN"),
-        (&post, "/v1/links", Some(json!({ "url": url, "utm_template": "no" })), 404, "SHORTENER_TEMPLATE_UNKNOWN"),
+        (&post, "/v1/links", Some(json!({ "url": url, "utm_template": "no" })), 422, "SHORTENER_LINK_INVALID"),
         (&post, "/v1/links", Some(json!({ "url": url, "redirect": 303 })), 400, "INVALID_JSON"),
         (&post, "/v1/links", Some(json!({ "url": url, "max_clicks": 0 })), 422, "SHORTENER_LINK_INVALID"),
         (&post, "/v1/links", Some(json!({ "url": url, "split": [{ "url": "x" }] })), 422, "SHORTENER_INVALID_URL"),

@@ -403,7 +403,7 @@ async fn templates_fill_what_is_left_out(engine: Engine) {
     assert_eq!(made.settings.utm, utm(Some("own"), Some("email")));
     let stored = node.shortener.get(&project(), made.code.as_str()).await.unwrap().link;
     assert_eq!(stored, made);
-    assert_eq!(code_of(node.create(new("Mail")).await.unwrap_err()), "SHORTENER_TEMPLATE_UNKNOWN");
+    assert_eq!(code_of(node.create(new("Mail")).await.unwrap_err()), "SHORTENER_LINK_INVALID");
     node.shortener.put_utm_template(&me, "mail", utm(None, None)).await.unwrap();
     assert_eq!(node.shortener.utm_templates(&project(), "", 10).await.unwrap().len(), 1);
     node.shortener.delete_utm_template(&project(), "mail").await.unwrap();
