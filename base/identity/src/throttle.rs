@@ -28,6 +28,8 @@ pub enum Subject {
     Address(IpAddr),
     /// A key, wherever the attempts on it come from.
     Key(KeyId),
+    /// Anything else that is tried and has a number, such as a link with a password.
+    Thing(u64),
 }
 
 impl Subject {

@@ -40,6 +40,12 @@ CREATE TABLE shortener_link_tags (
     PRIMARY KEY (project, tag, created_at, link_id)
 );
 
+-- How often a link was followed that may be followed only so many times.
+CREATE TABLE shortener_uses (
+    link_id BIGINT NOT NULL PRIMARY KEY,
+    uses    BIGINT NOT NULL
+);
+
 -- What was changed about a link: `version` is the one that the change made, `changes` is JSON: {"url": ["before", "after"], …}.
 CREATE TABLE shortener_link_history (
     link_id BIGINT NOT NULL,

@@ -1,12 +1,51 @@
 //! The section `[shortener]` of `mainstay.toml`.
 
-use kernel::{ByteSize, config::ConfigError, config::Origin};
+use kernel::{
+    ByteSize,
+    config::{ConfigError, ConfigValue, Origin},
+};
+
+/// What search engines are told about short URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Robots {
+    /// Nothing.
+    Index,
+    /// Not to list them: `X-Robots-Tag: noindex` on pages and on redirects that are not permanent.
+    #[default]
+    Noindex,
+    /// Not to visit them, by `/robots.txt` as well. Programs that show previews of links may heed it too.
+    Disallow,
+}
+
+impl ConfigValue for Robots {
+    const KIND: &'static str = "robots";
+
+    fn read(value: &kernel::config::Value) -> Result<Self, String> {
+        match value.as_str() {
+            Some("index") => Ok(Self::Index),
+            Some("noindex") => Ok(Self::Noindex),
+            Some("disallow") => Ok(Self::Disallow),
+            _ => Err("expected \"index\", \"noindex\" or \"disallow\"".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Index => "\"index\"".to_owned(),
+            Self::Noindex => "\"noindex\"".to_owned(),
+            Self::Disallow => "\"disallow\"".to_owned(),
+        }
+    }
+}
 
 kernel::section! {
     /// Short links.
     pub struct ShortenerConfig("shortener") {
         /// What short URLs start with, as visitors reach the public listener. Empty: `http://` and the public listener's address.
         public_url: String = "\"\"", "URL";
+        /// What search engines are told about short URLs: `index` nothing, `noindex` not to list them (a header; permanent redirects
+        /// go without it), `disallow` not to visit them either (by `/robots.txt`, which link previews may heed as well).
+        robots: Robots = "\"noindex\"", "index, noindex or disallow";
         /// Links held in memory by each node for redirects, the unknown ones included.
         cache_entries: usize = "100000", "links";
         /// Most bytes that those links may take.

@@ -3,7 +3,10 @@
 mod analytics;
 mod clicks;
 mod domains;
+mod forms;
 mod links;
+mod pages;
+mod qr;
 pub mod redirect;
 
 use axum::{Router, routing::get};
@@ -23,6 +26,7 @@ pub fn routes(shortener: Shortener) -> Router {
         .route("/v1/links/{code}/clicks", get(clicks::clicks))
         .route("/v1/links/{code}/analytics", get(analytics::link))
         .route("/v1/link-analytics", get(analytics::project))
+        .route("/v1/links/{code}/qr", get(qr::qr))
         .route("/v1/domains", get(domains::list).post(domains::add))
         .route("/v1/domains/{host}", get(domains::read).patch(domains::change).delete(domains::remove))
         .route("/v1/utm-templates", get(domains::templates))
@@ -42,7 +46,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     paths(
         links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
-        analytics::link, analytics::project,
+        analytics::link, analytics::project, qr::qr,
         domains::list, domains::add, domains::read, domains::change, domains::remove,
         domains::templates, domains::template, domains::put_template, domains::remove_template,
     ),

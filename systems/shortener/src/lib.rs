@@ -42,7 +42,7 @@ mod store;
 mod telemetry;
 mod worker;
 
-pub use config::ShortenerConfig;
+pub use config::{Robots, ShortenerConfig};
 pub use error::{CODES, Error};
 pub use http::redirect::{Answer, MAX_FORM_BYTES, Redirect, Redirector, Visit};
 pub use service::{

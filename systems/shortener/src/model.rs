@@ -6,7 +6,10 @@ mod code;
 mod destination;
 pub mod domain;
 pub mod link;
+mod password;
+pub mod qr;
 mod rollup;
+mod routing;
 mod segment;
 mod sketch;
 mod tally;
@@ -21,7 +24,9 @@ pub use domain::{Domain, DomainId};
 pub use link::{
     Invalid, Link, LinkId, LinkSettings, LinkState, LinkStatus, RedirectStatus, Rule, Takedown, Utm, Variant,
 };
+pub use password::{MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS, Password, PasswordHash, SALT_BYTES};
 pub use rollup::{Day, Rollup, Sums};
+pub use routing::{MAX_LOCATION_BYTES, Routes, Visitors, Ways};
 pub use segment::{Entry, Record, Referrer, SEGMENT_FORMAT, Segment, Traits, Writer};
 pub use sketch::{Position, Sketch};
 pub use tally::{Dimension, MAX_VALUES, Tally};

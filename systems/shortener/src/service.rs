@@ -8,18 +8,18 @@ mod invalidation;
 mod limit;
 mod links;
 mod near;
+mod passwords;
+mod target;
 mod templates;
 
 use std::{net::IpAddr, sync::Arc};
 
 use access::Access;
 use database::Db;
-use http::HeaderValue;
 use kernel::{Clock, CursorKey, Problem, ProjectId, Rng, Timestamp};
 use memory::Memory;
 use resilience::{FlightLimits, SingleFlight};
 
-pub(crate) use self::near::{Known, Target};
 pub use self::{
     analytics::{Analytics, MAX_ANALYTICS_VALUES, ValueClicks},
     domains::{DomainChange, NewDomain},
@@ -33,12 +33,18 @@ use self::{
     invalidation::Invalidations,
     limit::CreationLimit,
     near::{Near, Spot, SpotRef},
+    passwords::Passwords,
+};
+pub(crate) use self::{
+    near::Known,
+    passwords::PasswordCheck,
+    target::{Gate, Target},
 };
 use crate::{
     config::ShortenerConfig,
     error::Error,
     http::redirect::Visit,
-    model::{ClickPoint, Code, Codes, Country, Domain, DomainId, Facts, LinkId, Series, Step, Traits},
+    model::{ClickPoint, Code, Codes, Country, Domain, DomainId, Facts, LinkId, Series, Step, Traits, Visitors},
     store::{self, ProjectTotals},
     telemetry::Telemetry,
 };
@@ -87,6 +93,8 @@ struct Shared {
     remembered: Remembered,
     salts: Salts,
     countries: Arc<Countries>,
+    visitors: Visitors,
+    passwords: Passwords,
     invalidations: Invalidations,
     limit: CreationLimit,
     rng: Rng,
@@ -124,6 +132,8 @@ impl Shortener {
             salts,
             countries,
             invalidations: Invalidations::new(&memory, telemetry.clone()),
+            visitors: Visitors::new(&access.secret("shortener.visitors")),
+            passwords: Passwords::new(clock.clone(), rng.clone()),
             limit: CreationLimit::new(&memory, clock.clone(), config.creation_limit_per_minute),
             telemetry,
             config,
@@ -236,6 +246,26 @@ impl Shortener {
         self.0.clicks.push(worker, click, facts.referrer.as_ref());
     }
 
+    /// Tells visitors of a link apart; see [`Visitors`].
+    pub(crate) fn visitor(&self, link: LinkId, client: IpAddr, user_agent: Option<&[u8]>) -> u64 {
+        self.0.visitors.number(link, client, user_agent)
+    }
+
+    /// Takes one of the uses that a link has left; `false` when it has none. Committed when this returns: a use whose outcome is
+    /// not known is lost, and never given twice.
+    pub(crate) async fn take_use(&self, target: &Target) -> Result<bool, Problem> {
+        let is_taken = store::take_use(&self.0.db, target.link).await?;
+        if !is_taken {
+            target.use_up();
+        }
+        Ok(is_taken)
+    }
+
+    /// What short URLs of the installation's own domain start with.
+    pub(crate) fn public_url(&self) -> &str {
+        &self.0.public_url
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
@@ -328,15 +358,8 @@ impl Shared {
         let known = match link {
             None => None,
             Some(link) => {
-                let location = HeaderValue::try_from(&link.url).map_err(|_| {
-                    Problem::internal(format_args!("link {} has a URL that is not a header value", link.id.0))
-                })?;
-                Some(Arc::new(Target {
-                    link: link.id,
-                    project: self.clicks.project_index(&link.project),
-                    location,
-                    expires_at: link.expires_at,
-                }))
+                let project = self.clicks.project_index(&link.project);
+                Some(Arc::new(Target::new(link, project, self.domains.own_host())?))
             }
         };
         self.near.keep(&spot, known.clone(), epoch, began);

@@ -5,6 +5,7 @@ mod clicks;
 mod days;
 mod domains;
 mod links;
+mod uses;
 
 use database::Migration;
 
@@ -16,6 +17,7 @@ pub use domains::UtmTemplate;
 pub(crate) use domains::*;
 pub(crate) use links::*;
 pub use links::{LinkChange, ListFilter};
+pub(crate) use uses::*;
 
 /// The room's numbered steps.
 pub static MIGRATIONS: &[Migration] = &[

@@ -25,6 +25,18 @@ pub(crate) struct Telemetry {
     pub(crate) unknown: Counter,
     /// `redirects{outcome="expired"}`
     pub(crate) expired: Counter,
+    /// `redirects{outcome="early"}`: before the link's time.
+    pub(crate) early: Counter,
+    /// `redirects{outcome="closed"}`: switched off by its owner or a moderator.
+    pub(crate) closed: Counter,
+    /// `redirects{outcome="preview"}`: looked at without being led on.
+    pub(crate) previews: Counter,
+    /// `redirects{outcome="asked"}`: for a password.
+    pub(crate) asked: Counter,
+    /// `redirects{outcome="denied"}`: a password that did not fit, or was not looked at.
+    pub(crate) denied: Counter,
+    /// `redirects{outcome="other"}`: `/`, `/robots.txt`, `/favicon.ico`.
+    pub(crate) others: Counter,
     /// `redirects{outcome="refused"}`: a method other than GET and HEAD.
     pub(crate) refused: Counter,
     /// `redirects{outcome="unavailable"}`: the database could not be asked.
@@ -113,6 +125,12 @@ impl Telemetry {
             found: redirects("found"),
             unknown: redirects("unknown"),
             expired: redirects("expired"),
+            early: redirects("early"),
+            closed: redirects("closed"),
+            previews: redirects("preview"),
+            asked: redirects("asked"),
+            denied: redirects("denied"),
+            others: redirects("other"),
             refused: redirects("refused"),
             unavailable: redirects("unavailable"),
             cache_hits: lookups("hit"),

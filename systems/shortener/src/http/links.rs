@@ -18,7 +18,7 @@ use web::{
 use super::SYSTEM;
 use crate::{
     error::Error,
-    model::{self, LinkSettings, LinkStatus, LinkWithClicks, RedirectStatus, Rule, Utm, Variant},
+    model::{self, LinkSettings, LinkStatus, LinkWithClicks, Password, RedirectStatus, Rule, Utm, Variant},
     service::{LinkPatch, NewLink, Shortener},
     store::{LinkChange, ListFilter},
 };
@@ -62,6 +62,10 @@ pub(super) struct CreateLink {
     #[serde(default)]
     #[schema(nullable = true, minimum = 1)]
     max_clicks: Option<u64>,
+    /// What visitors have to know before they are led on: 4 characters to 200 bytes. Only its hash is kept.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 4, max_length = 200)]
+    password: Option<Password>,
     /// The status of the redirect: 301, 302, 307 or 308. Left out: 302.
     #[serde(default)]
     #[schema(value_type = u16, minimum = 301, maximum = 308, default = 302)]
@@ -115,6 +119,10 @@ pub(super) struct ChangeLink {
     #[serde(deserialize_with = "super::given")]
     #[schema(value_type = Option<u64>, minimum = 1)]
     max_clicks: Option<Option<u64>>,
+    /// What visitors have to know before they are led on.
+    #[serde(deserialize_with = "super::given")]
+    #[schema(value_type = Option<String>, min_length = 4, max_length = 200)]
+    password: Option<Option<Password>>,
     /// Switches it off (403) and on.
     #[schema(nullable = false)]
     is_disabled: Option<bool>,
@@ -215,6 +223,8 @@ pub(super) struct Link {
     expires_at: Option<Timestamp>,
     /// How often it may be followed.
     max_clicks: Option<u64>,
+    /// Whether visitors are asked for a password.
+    has_password: bool,
     /// The status of the redirect.
     #[schema(value_type = u16, example = 302)]
     redirect: RedirectStatus,
@@ -351,7 +361,8 @@ pub(super) async fn create(
         starts_at: body.starts_at,
         expires_at: body.expires_at,
         max_clicks: body.max_clicks,
-        settings: LinkSettings { redirect, forward_query, utm, rules, split },
+        password: body.password,
+        settings: LinkSettings { redirect, forward_query, utm, rules, split, ..LinkSettings::default() },
         utm_template: body.utm_template,
         token,
     };
@@ -489,6 +500,7 @@ pub(super) async fn change(
         starts_at: body.starts_at,
         expires_at: body.expires_at,
         max_clicks: body.max_clicks,
+        password: body.password,
         is_disabled: body.is_disabled,
         redirect: body.redirect,
         forward_query: body.forward_query,
@@ -525,7 +537,7 @@ pub(super) async fn history(
 }
 
 fn show(shortener: &Shortener, link: &model::Link) -> Link {
-    let LinkSettings { redirect, forward_query, utm, rules, split } = link.settings.clone();
+    let LinkSettings { redirect, forward_query, utm, password, rules, split } = link.settings.clone();
     Link {
         code: link.code.to_string(),
         domain: link.host.clone(),
@@ -542,6 +554,7 @@ fn show(shortener: &Shortener, link: &model::Link) -> Link {
         starts_at: link.starts_at,
         expires_at: link.expires_at,
         max_clicks: link.max_clicks,
+        has_password: password.is_some(),
         redirect,
         forward_query,
         utm,

@@ -1,35 +1,39 @@
 //! What visitors get: the redirect, or a small page that says why not.
 //!
 //! Made for the public listener: [`Redirector::try_cached`] answers from memory without waiting, and only what is not in
-//! memory goes through [`Redirector::resolve`]. Neither needs a router.
+//! memory goes through [`Redirector::ask`]; [`Redirector::resolve`] is the one after the other. None needs a router.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/CODE` | the way on, or the page that says why not |
+//! | `/CODE+` | a page that shows where it leads |
+//! | `/` | where the domain says, or a small page |
+//! | `/robots.txt` | by `shortener.robots` |
+//! | `/favicon.ico` | 404, to be kept for a day |
+//! | anything else | where the domain says, or 404 |
 
 use std::{
-    fmt::Write as _,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
-    header::{
-        ACCEPT_LANGUAGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, LOCATION,
-        REFERER, REFERRER_POLICY, RETRY_AFTER, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
-    },
+    header::{ACCEPT_LANGUAGE, CACHE_CONTROL, HOST, LOCATION, REFERER, REFERRER_POLICY, USER_AGENT},
 };
 use http_body_util::Full;
-use kernel::Problem;
+use kernel::{Problem, Timestamp};
 
+use super::pages::{Page, Pages, Preview, X_ROBOTS_TAG};
 use crate::{
-    model::{DomainId, looks_like_code},
-    service::{Known, Shortener},
+    config::Robots,
+    model::{Domain, DomainId, Facts, Takedown, Ways, is_bot, looks_like_code},
+    service::{Gate, Known, Shortener, Target},
 };
 
 /// The most bytes of a form that [`Redirector::submit`] takes.
 pub const MAX_FORM_BYTES: usize = 16 * 1024;
-
-const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// What of a request decides the answer. Texts of headers are as they came: any bytes but controls.
 #[derive(Debug, Clone, Copy)]
@@ -103,16 +107,20 @@ pub struct Redirect {
     pub location: HeaderValue,
     /// Who may keep it, and for how long.
     pub cache_control: &'static str,
+    /// What search engines are told, if anything.
+    pub robots: Option<&'static str>,
 }
 
 impl Redirect {
     /// Every header that it has, `Date` and `Content-Length` apart.
-    pub fn headers(&self) -> [(HeaderName, &[u8]); 3] {
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, &[u8])> {
         [
             (LOCATION, self.location.as_bytes()),
             (CACHE_CONTROL, self.cache_control.as_bytes()),
-            (REFERRER_POLICY, b"strict-origin-when-cross-origin"),
+            (REFERRER_POLICY, b"strict-origin-when-cross-origin".as_slice()),
         ]
+        .into_iter()
+        .chain(self.robots.map(|robots| (X_ROBOTS_TAG, robots.as_bytes())))
     }
 }
 
@@ -131,7 +139,7 @@ impl Answer {
             Self::Redirect(redirect) => {
                 let mut response = Response::new(Full::new(Bytes::new()));
                 *response.status_mut() = redirect.status;
-                let mut headers = HeaderMap::with_capacity(4);
+                let mut headers = HeaderMap::with_capacity(8);
                 headers.insert(LOCATION, redirect.location.clone());
                 for (name, value) in redirect.headers() {
                     if let (false, Ok(value)) = (name == LOCATION, HeaderValue::from_bytes(value)) {
@@ -150,15 +158,69 @@ impl Answer {
 /// clicks.
 #[derive(Debug, Clone)]
 pub struct Redirector {
-    shortener: Shortener,
+    pub(super) shortener: Shortener,
     worker: usize,
-    pages: Arc<Pages>,
+    pub(super) pages: Arc<Pages>,
+    robots: Robots,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted<'a> {
+    /// To be led on by a code.
+    Link(&'a str),
+    /// To see where a code leads.
+    Preview(&'a str),
+    /// The domain itself.
+    Root,
+    /// `/robots.txt`
+    Robots,
+    /// `/favicon.ico`
+    Icon,
+    /// What no link can be.
+    Nothing,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(path: &'a str) -> Self {
+        let rest = path.strip_prefix('/').unwrap_or(path);
+        if looks_like_code(rest) {
+            return Self::Link(rest);
+        }
+        // Some clients escape the plus, which means a space in forms only.
+        if let Some(code) = rest.strip_suffix('+').or_else(|| rest.strip_suffix("%2B")).filter(|c| looks_like_code(c)) {
+            return Self::Preview(code);
+        }
+        match rest {
+            "" => Self::Root,
+            "robots.txt" => Self::Robots,
+            "favicon.ico" => Self::Icon,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// On which domain a code is meant, and how else it may be written there.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// `None` is the installation's own.
+    pub(super) domain: Option<Arc<Domain>>,
+    /// The code in lower case, where case does not matter.
+    other: Option<String>,
+}
+
+impl Place {
+    fn id(&self) -> DomainId {
+        self.domain.as_ref().map_or(DomainId::OWN, |domain| domain.id)
+    }
 }
 
 impl Redirector {
     /// For worker 0; see [`Redirector::for_worker`].
     pub fn new(shortener: Shortener) -> Self {
-        Self { shortener, worker: 0, pages: Arc::new(Pages::new()) }
+        let robots = shortener.config().robots;
+        let pages = Arc::new(Pages::new(robots, shortener.public_url()));
+        Self { shortener, worker: 0, pages, robots }
     }
 
     /// The same for another worker, numbered from 0.
@@ -168,73 +230,48 @@ impl Redirector {
     }
 
     /// Answers from memory: what is cached, what can be no code, a method that is not allowed. `None` when the database has to
-    /// be asked: then call [`Redirector::resolve`]. Never waits.
+    /// be asked: then call [`Redirector::ask`]. Never waits.
     pub fn try_cached(&self, visit: &Visit<'_>) -> Option<Answer> {
-        let telemetry = self.shortener.telemetry();
         if visit.method != Method::GET && visit.method != Method::HEAD {
-            telemetry.refused.inc();
+            self.shortener.telemetry().refused.inc();
             return Some(self.pages.method.answer(visit.method));
         }
-        let code = visit.path.strip_prefix('/').unwrap_or(visit.path);
-        if !looks_like_code(code) {
-            telemetry.unknown.inc();
-            return Some(self.pages.unknown.answer(visit.method));
-        }
-        let (domain, other) = self.spellings(visit, code);
-        let mut known = self.shortener.known(domain, code)?;
+        let wanted = Wanted::of(visit.path);
+        let (Wanted::Link(code) | Wanted::Preview(code)) = wanted else {
+            return Some(self.without_code(visit, wanted));
+        };
+        let place = self.place(visit, code);
+        let mut known = self.shortener.known(place.id(), code)?;
         if known.is_none()
-            && let Some(other) = other
+            && let Some(other) = &place.other
         {
-            known = self.shortener.known(domain, &other)?;
+            known = self.shortener.known(place.id(), other)?;
         }
-        Some(self.answer(visit, &known))
-    }
-
-    /// On which domain a code is meant, and how else it may be written there: in lower case, where case does not matter.
-    fn spellings(&self, visit: &Visit<'_>, code: &str) -> (DomainId, Option<String>) {
-        let Some(domain) = self.shortener.domain_of(visit.host) else { return (DomainId::OWN, None) };
-        let other = (!domain.is_case_sensitive && code.bytes().any(|b| b.is_ascii_uppercase()))
-            .then(|| code.to_ascii_lowercase());
-        (domain.id, other)
-    }
-
-    /// What memory or the database know of a code as it is written, else of its other spelling.
-    async fn look_up(&self, visit: &Visit<'_>, code: &str) -> Result<Known, Problem> {
-        let (domain, other) = self.spellings(visit, code);
-        for code in std::iter::once(code).chain(other.as_deref()) {
-            let known = match self.shortener.known(domain, code) {
-                Some(known) => known,
-                None => self.shortener.learn(domain, code).await?,
-            };
-            if known.is_some() {
-                return Ok(known);
-            }
-        }
-        Ok(None)
+        self.answer(visit, wanted, &place, &known)
     }
 
     /// Answers, asking the database when memory does not know. Visits of one code share one question.
     pub async fn resolve(&self, visit: &Visit<'_>) -> Answer {
-        if let Some(answer) = self.try_cached(visit) {
-            return answer;
-        }
-        let code = visit.path.strip_prefix('/').unwrap_or(visit.path);
-        match self.look_up(visit, code).await {
-            Ok(known) => self.answer(visit, &known),
-            Err(problem) => {
-                let reason = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
-                tracing::warn!(code = problem.code.name, reason, "a short URL could not be resolved");
-                self.shortener.telemetry().unavailable.inc();
-                self.pages.unavailable.answer(visit.method)
-            }
+        match self.try_cached(visit) {
+            Some(answer) => answer,
+            None => self.ask(visit).await,
         }
     }
 
-    /// Answers a form that a page of a short URL sent: at most [`MAX_FORM_BYTES`], see [`Redirector::refuse_form`].
-    #[allow(clippy::unused_async, reason = "forms ask the database")]
-    pub async fn submit(&self, visit: &Visit<'_>, _form: Bytes) -> Answer {
-        self.shortener.telemetry().refused.inc();
-        self.pages.method.answer(visit.method)
+    /// Answers what [`Redirector::try_cached`] did not know.
+    pub async fn ask(&self, visit: &Visit<'_>) -> Answer {
+        let wanted = Wanted::of(visit.path);
+        let (Wanted::Link(code) | Wanted::Preview(code)) = wanted else { return self.without_code(visit, wanted) };
+        let place = self.place(visit, code);
+        let known = match self.look_up(&place, code).await {
+            Ok(known) => known,
+            Err(problem) => return self.unavailable(visit, &problem),
+        };
+        match (self.answer(visit, wanted, &place, &known), known) {
+            (Some(answer), _) => answer,
+            (None, Some(target)) => self.follow_counted(visit, &target, false).await,
+            (None, None) => self.unknown(visit, &place),
+        }
     }
 
     /// What a form gets that is too large, or did not come in time.
@@ -244,127 +281,196 @@ impl Redirector {
         page.answer(&Method::POST)
     }
 
-    fn answer(&self, visit: &Visit<'_>, known: &Known) -> Answer {
-        let telemetry = self.shortener.telemetry();
-        let Some(target) = known else {
-            telemetry.unknown.inc();
-            return self.pages.unknown.answer(visit.method);
-        };
-        let now = self.shortener.now();
-        if target.expires_at.is_some_and(|at| at <= now) {
-            telemetry.expired.inc();
-            return self.pages.expired.answer(visit.method);
+    pub(super) fn place(&self, visit: &Visit<'_>, code: &str) -> Place {
+        let domain = self.shortener.domain_of(visit.host);
+        let ignores_case = domain.as_ref().is_some_and(|domain| !domain.is_case_sensitive);
+        let other = (ignores_case && code.bytes().any(|b| b.is_ascii_uppercase())).then(|| code.to_ascii_lowercase());
+        Place { domain, other }
+    }
+
+    /// What memory or the database know of a code as it is written, else of its other spelling.
+    pub(super) async fn look_up(&self, place: &Place, code: &str) -> Result<Known, Problem> {
+        for code in std::iter::once(code).chain(place.other.as_deref()) {
+            let known = match self.shortener.known(place.id(), code) {
+                Some(known) => known,
+                None => self.shortener.learn(place.id(), code).await?,
+            };
+            if known.is_some() {
+                return Ok(known);
+            }
         }
-        telemetry.found.inc();
+        Ok(None)
+    }
+
+    /// What is known of a code, as an answer; `None` when the visit is to be counted in the database first.
+    fn answer(&self, visit: &Visit<'_>, wanted: Wanted<'_>, place: &Place, known: &Known) -> Option<Answer> {
+        let Some(target) = known else { return Some(self.unknown(visit, place)) };
+        let now = self.shortener.now();
+        let gate = target.gate(now);
+        if let Some(page) = self.closed(gate) {
+            return Some(page.answer(visit.method));
+        }
+        let telemetry = self.shortener.telemetry();
+        if let Wanted::Preview(code) = wanted {
+            telemetry.previews.inc();
+            return Some(self.preview(visit, place, code, target, gate));
+        }
+        match gate {
+            Gate::Password => {
+                telemetry.asked.inc();
+                Some(self.pages.password.answer(visit.method))
+            }
+            // Who only looks gets no Location: it would have been followed without being counted.
+            Gate::Counted if visit.method == Method::HEAD || visit.user_agent.is_some_and(is_bot) => {
+                telemetry.previews.inc();
+                Some(self.pages.counted.answer(visit.method))
+            }
+            Gate::Counted => None,
+            _ => Some(self.follow(visit, target, now)),
+        }
+    }
+
+    /// The page of a link that cannot be followed now; `None` for one that can.
+    pub(super) fn closed(&self, gate: Gate) -> Option<&Page> {
+        let (telemetry, pages) = (self.shortener.telemetry(), &*self.pages);
+        let (page, counter) = match gate {
+            Gate::Open | Gate::Password | Gate::Counted => return None,
+            Gate::Early => (&pages.early, &telemetry.early),
+            Gate::Expired => (&pages.expired, &telemetry.expired),
+            Gate::UsedUp => (&pages.used_up, &telemetry.expired),
+            Gate::Disabled => (&pages.disabled, &telemetry.closed),
+            Gate::TakenDown(Takedown::Abuse) => (&pages.abuse, &telemetry.closed),
+            Gate::TakenDown(Takedown::Legal) => (&pages.legal, &telemetry.closed),
+        };
+        counter.inc();
+        Some(page)
+    }
+
+    /// Leads on, and counts a GET.
+    fn follow(&self, visit: &Visit<'_>, target: &Target, now: Timestamp) -> Answer {
+        self.shortener.telemetry().found.inc();
         // HEAD is what checkers of links send; a person's browser never does.
-        if visit.method == Method::GET {
+        let location = if visit.method == Method::HEAD {
+            self.location(visit, target, None)
+        } else {
             let facts = self.shortener.facts(self.worker, visit);
             self.shortener.click(self.worker, target, now, visit.client, &facts);
-        }
+            self.location(visit, target, Some(&facts))
+        };
         Answer::Redirect(Redirect {
-            status: StatusCode::FOUND,
-            location: target.location.clone(),
-            // Not kept by anybody: every visit is seen, and a deleted link stops to lead anywhere.
+            status: target.status,
+            location,
+            // Not kept by anybody, a permanent one neither: every visit is seen, and a deleted link stops to lead anywhere.
             cache_control: "private, max-age=0",
+            robots: self.robots_of(target.status),
         })
     }
-}
 
-/// The pages for people, made once.
-#[derive(Debug)]
-struct Pages {
-    unknown: Page,
-    expired: Page,
-    method: Page,
-    unavailable: Page,
-    too_large: Page,
-    too_slow: Page,
-}
-
-#[derive(Debug)]
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto 0;padding:0 1rem}\
-                     h1{font-size:1.75rem;margin:0 0 .5rem}p{margin:0;opacity:.8}";
-
-impl Pages {
-    fn new() -> Self {
-        let page = |status, title: &str, text: &str| Page::new(status, title, text);
-        let mut method = page(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "A short link can only be followed",
-            "This address answers GET and HEAD. Links are made through the API.",
-        );
-        method.headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        let mut unavailable = page(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "This link cannot be looked up right now",
-            "It is not lost. Please try again in a moment.",
-        );
-        unavailable.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        Self {
-            unknown: page(
-                StatusCode::NOT_FOUND,
-                "There is no such link",
-                "Look at the address again: capital and small letters differ, and the end may have been cut off.",
-            ),
-            expired: page(
-                StatusCode::GONE,
-                "This link has expired",
-                "It was made for a limited time, which is over. Whoever gave it to you may have a new one.",
-            ),
-            method,
-            unavailable,
-            too_large: page(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "That was too much",
-                "A form of this page holds at most 16 KiB. Go back and send less.",
-            ),
-            too_slow: page(
-                StatusCode::REQUEST_TIMEOUT,
-                "That took too long",
-                "The form did not arrive in time. Go back and send it again.",
-            ),
+    /// Leads on after a form: by GET, whatever the link says, so that the form goes nowhere else.
+    pub(super) fn follow_form(&self, visit: &Visit<'_>, target: &Target) -> Answer {
+        match self.follow(visit, target, self.shortener.now()) {
+            Answer::Redirect(redirect) => Answer::Redirect(Redirect {
+                status: StatusCode::SEE_OTHER,
+                cache_control: "no-store",
+                robots: self.robots_of(StatusCode::SEE_OTHER),
+                ..redirect
+            }),
+            page @ Answer::Page(_) => page,
         }
     }
-}
 
-impl Page {
-    fn new(status: StatusCode, title: &str, text: &str) -> Self {
-        let mut body = String::with_capacity(1024);
-        // Writing to a String cannot fail.
-        let written = write!(
-            body,
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p>{text}</p>\n</html>\n"
-        );
-        debug_assert!(written.is_ok(), "a String takes every text");
-        let hash = STANDARD.encode(ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes()));
-        let csp = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'");
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
-        if let Ok(csp) = HeaderValue::try_from(csp) {
-            headers.insert(CONTENT_SECURITY_POLICY, csp);
+    /// Leads on when the visit is one of those that the link has left.
+    pub(super) async fn follow_counted(&self, visit: &Visit<'_>, target: &Target, is_form: bool) -> Answer {
+        match self.shortener.take_use(target).await {
+            Ok(true) if is_form => self.follow_form(visit, target),
+            Ok(true) => self.follow(visit, target, self.shortener.now()),
+            Ok(false) => {
+                self.shortener.telemetry().expired.inc();
+                self.pages.used_up.answer(visit.method)
+            }
+            Err(problem) => self.unavailable(visit, &problem),
         }
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        Self { status, headers, body: body.into() }
     }
 
-    fn answer(&self, method: &Method) -> Answer {
-        // HEAD carries the length of what GET would send.
-        let body = if method == Method::HEAD { Bytes::new() } else { self.body.clone() };
-        let mut response = Response::new(Full::new(body));
-        *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers.clone();
-        Answer::Page(response)
+    /// Where a visitor goes; the facts are read where they are not known yet.
+    fn location(&self, visit: &Visit<'_>, target: &Target, facts: Option<&Facts>) -> HeaderValue {
+        match &target.ways {
+            Ways::One(location) => location.clone(),
+            Ways::Many(routes) => {
+                let visitor = || self.shortener.visitor(target.link, visit.client, visit.user_agent);
+                match facts {
+                    Some(facts) => routes.location(facts, visitor, visit.query),
+                    None => routes.location(&self.shortener.facts(self.worker, visit), visitor, visit.query),
+                }
+            }
+        }
+    }
+
+    /// A permanent redirect is made to hand its standing on, which `noindex` would undo.
+    fn robots_of(&self, status: StatusCode) -> Option<&'static str> {
+        let is_permanent = status == StatusCode::MOVED_PERMANENTLY || status == StatusCode::PERMANENT_REDIRECT;
+        (self.robots != Robots::Index && !is_permanent).then_some("noindex")
+    }
+
+    fn preview(&self, visit: &Visit<'_>, place: &Place, code: &str, target: &Target, gate: Gate) -> Answer {
+        let location = self.location(visit, target, None);
+        let short_url = self.shortener.short_url_of(place.domain.as_ref().map(|d| d.host.as_str()), code);
+        let page = Page::preview(&Preview {
+            short_url: &short_url,
+            path: &format!("/{code}"),
+            title: &target.title,
+            created_at: target.created_at,
+            // What asks for a password, or is led only so many times, would be told to who did neither.
+            destination: location.to_str().ok().filter(|_| gate == Gate::Open),
+            is_for_some: matches!(&target.ways, Ways::Many(routes) if routes.differs()),
+        });
+        page.answer(visit.method)
+    }
+
+    /// Where the domain wants unknown codes to lead, or the page.
+    pub(super) fn unknown(&self, visit: &Visit<'_>, place: &Place) -> Answer {
+        self.shortener.telemetry().unknown.inc();
+        let url = place.domain.as_ref().and_then(|domain| domain.unknown_url.as_deref());
+        self.lead(url).unwrap_or_else(|| self.pages.unknown.answer(visit.method))
+    }
+
+    fn without_code(&self, visit: &Visit<'_>, wanted: Wanted<'_>) -> Answer {
+        let telemetry = self.shortener.telemetry();
+        match wanted {
+            Wanted::Root => {
+                telemetry.others.inc();
+                let domain = self.shortener.domain_of(visit.host);
+                let url = domain.as_ref().and_then(|domain| domain.root_url.as_deref());
+                self.lead(url).unwrap_or_else(|| self.pages.root.answer(visit.method))
+            }
+            Wanted::Robots => {
+                telemetry.others.inc();
+                self.pages.robots.answer(visit.method)
+            }
+            Wanted::Icon => {
+                telemetry.others.inc();
+                self.pages.icon.answer(visit.method)
+            }
+            Wanted::Link(_) | Wanted::Preview(_) | Wanted::Nothing => {
+                self.unknown(visit, &Place { domain: self.shortener.domain_of(visit.host), other: None })
+            }
+        }
+    }
+
+    /// To an address of a domain's own.
+    fn lead(&self, url: Option<&str>) -> Option<Answer> {
+        Some(Answer::Redirect(Redirect {
+            status: StatusCode::FOUND,
+            location: HeaderValue::from_str(url?).ok()?,
+            cache_control: "private, max-age=0",
+            robots: self.robots_of(StatusCode::FOUND),
+        }))
+    }
+
+    pub(super) fn unavailable(&self, visit: &Visit<'_>, problem: &Problem) -> Answer {
+        let reason = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
+        tracing::warn!(code = problem.code.name, reason, "a short URL could not be resolved");
+        self.shortener.telemetry().unavailable.inc();
+        self.pages.unavailable.answer(visit.method)
     }
 }

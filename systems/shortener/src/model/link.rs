@@ -6,7 +6,7 @@ use kernel::{ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Code, Destination, DestinationError, DomainId};
+use super::{Code, Country, Destination, DestinationError, Device, DomainId, Language, PasswordHash};
 
 /// The longest title, in characters.
 pub const MAX_TITLE_CHARS: usize = 200;
@@ -18,6 +18,8 @@ pub const MAX_TAGS: usize = 20;
 pub const MAX_TAG_CHARS: usize = 50;
 /// The most rules of one link, and the most variants of a rule or split.
 pub const MAX_RULES: usize = 20;
+/// The most values of one condition of a rule: more than there are countries.
+pub const MAX_CONDITIONS: usize = 300;
 /// The largest weight of a variant.
 pub const MAX_WEIGHT: u32 = 1000;
 /// The longest value of a UTM parameter, in characters.
@@ -177,6 +179,9 @@ pub struct LinkSettings {
     /// Campaign parameters that are added to the destination.
     #[serde(skip_serializing_if = "is_default")]
     pub utm: Utm,
+    /// What a visitor has to know first.
+    #[serde(skip_serializing_if = "is_default")]
+    pub password: Option<PasswordHash>,
     /// Who gets another destination; the first that fits wins.
     #[serde(skip_serializing_if = "is_default")]
     pub rules: Vec<Rule>,
@@ -304,15 +309,18 @@ impl Utm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Kinds of device.
+    /// Kinds of device: `desktop`, `mobile`, `tablet`, `tv`, `console`, `other`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub device: Vec<String>,
-    /// Languages, ISO 639-1.
+    #[schema(value_type = Vec<String>)]
+    pub device: Vec<Device>,
+    /// Languages, ISO 639-1: the one that the visitor's browser prefers must be among them.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub language: Vec<String>,
-    /// Countries, ISO 3166-1 alpha-2.
+    #[schema(value_type = Vec<String>)]
+    pub language: Vec<Language>,
+    /// Countries, ISO 3166-1 alpha-2. Nobody's country is known while the operator gave no database of countries.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub country: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub country: Vec<Country>,
     /// Where they go: 1 to 20, by weight.
     #[schema(min_items = 1, max_items = 20)]
     pub to: Vec<Variant>,
@@ -348,6 +356,11 @@ impl LinkSettings {
                     format!("/rules/{i}"),
                     "a rule needs a device, a language or a country; for every visitor use `url` or `split`",
                 ));
+            }
+            let lists =
+                [("device", rule.device.len()), ("language", rule.language.len()), ("country", rule.country.len())];
+            if let Some((name, _)) = lists.into_iter().find(|(_, length)| *length > MAX_CONDITIONS) {
+                return Err(Invalid::new(format!("/rules/{i}/{name}"), format!("at most {MAX_CONDITIONS} values")));
             }
             if rule.to.is_empty() {
                 return Err(Invalid::new(format!("/rules/{i}/to"), "at least one destination"));
@@ -455,7 +468,7 @@ mod tests {
     #[test]
     fn settings_are_checked_and_said_where() {
         let variant = |url: &str, weight| Variant { url: url.to_owned(), weight };
-        let rule = |to: Vec<Variant>| Rule { device: vec!["mobile".to_owned()], language: vec![], country: vec![], to };
+        let rule = |to: Vec<Variant>| Rule { device: vec![Device::Mobile], language: vec![], country: vec![], to };
         let split = |split| LinkSettings { split, ..LinkSettings::default() };
         let ok = split(vec![variant("HTTPS://a.example", 1), variant("https://b.example/x", 0)]).checked().unwrap();
         assert_eq!(ok.split[0].url, "https://a.example/");

@@ -4,6 +4,8 @@ use std::{fmt, hash::Hasher as _, sync::Arc};
 
 use siphasher::sip::SipHasher13;
 
+use serde::{Deserialize, Serialize};
+
 use super::agent::Agent;
 
 /// The longest host of a referrer that is kept, in bytes; a longer one counts as none.
@@ -12,7 +14,8 @@ pub const MAX_REFERRER_BYTES: usize = 100;
 const MAX_LANGUAGE_BYTES: usize = 256;
 
 /// A language by its ISO 639-1 code, in lower case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Language([u8; 2]);
 
 impl Language {
@@ -72,6 +75,20 @@ fn read_weight(parameter: &[u8]) -> Option<u16> {
     })
 }
 
+impl TryFrom<String> for Language {
+    type Error = &'static str;
+
+    fn try_from(code: String) -> Result<Self, Self::Error> {
+        Self::parse(&code).ok_or("expected a language by its two letters (ISO 639-1, such as de)")
+    }
+}
+
+impl From<Language> for String {
+    fn from(code: Language) -> Self {
+        code.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -79,7 +96,8 @@ impl fmt::Display for Language {
 }
 
 /// A country by its ISO 3166-1 alpha-2 code, in capitals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Country([u8; 2]);
 
 impl Country {
@@ -97,6 +115,20 @@ impl Country {
     /// The code as two bytes.
     pub const fn bytes(self) -> [u8; 2] {
         self.0
+    }
+}
+
+impl TryFrom<String> for Country {
+    type Error = &'static str;
+
+    fn try_from(code: String) -> Result<Self, Self::Error> {
+        Self::parse(&code).ok_or("expected a country by its two letters (ISO 3166-1 alpha-2, such as DE)")
+    }
+}
+
+impl From<Country> for String {
+    fn from(code: Country) -> Self {
+        code.as_str().to_owned()
     }
 }
 

@@ -47,6 +47,11 @@ impl Domains {
         by_host.get(host.trim_end_matches('.').to_ascii_lowercase().as_str()).cloned()
     }
 
+    /// The host of the installation's own short URLs; empty where it cannot be told.
+    pub(crate) fn own_host(&self) -> &str {
+        self.own_host.as_deref().unwrap_or_default()
+    }
+
     /// Whether a host is the installation's own or one of its domains: a link that leads there leads back here.
     pub(crate) fn is_ours(&self, host: &str) -> bool {
         self.own_host.as_deref() == Some(host) || self.by_host.load().contains_key(host)

@@ -8,8 +8,8 @@ use super::{Shortener, near::SpotRef};
 use crate::{
     error::Error,
     model::{
-        Alias, Code, Destination, DomainId, Invalid, Link, LinkId, LinkSettings, LinkState, LinkWithClicks,
-        RedirectStatus, Rule, Utm, Variant, link, looks_like_code,
+        Alias, Code, Destination, DomainId, Invalid, Link, LinkId, LinkSettings, LinkState, LinkWithClicks, Password,
+        PasswordHash, RedirectStatus, Rule, Utm, Variant, link, looks_like_code,
     },
     store::{self, Inserted, LinkChange, ListFilter, Place},
 };
@@ -40,6 +40,8 @@ pub struct NewLink {
     pub expires_at: Option<Timestamp>,
     /// How often it may be followed.
     pub max_clicks: Option<u64>,
+    /// What visitors have to know first. It is kept as a hash, in the settings.
+    pub password: Option<Password>,
     /// How it redirects, as it was given.
     pub settings: LinkSettings,
     /// Whose parameters fill those that `settings.utm` leaves out.
@@ -92,6 +94,8 @@ pub struct LinkPatch {
     pub expires_at: Option<Option<Timestamp>>,
     /// How often it may be followed; `Some(None)` for any number.
     pub max_clicks: Option<Option<u64>>,
+    /// What visitors have to know first; `Some(None)` for nothing.
+    pub password: Option<Option<Password>>,
     /// Whether its owner has switched it off.
     pub is_disabled: Option<bool>,
     /// The status of the redirect.
@@ -177,6 +181,9 @@ impl Shortener {
             .map_err(Error::Alias)?
             .map(Alias::into_code);
         let mut settings = new.settings;
+        if let Some(password) = new.password {
+            settings.password = Some(self.hash_password(password).await?);
+        }
         if let Some(name) = &new.utm_template {
             let template = self.utm_template(&principal.project, name).await.map_err(|e| match e {
                 Error::TemplateUnknown => {
@@ -298,12 +305,18 @@ impl Shortener {
         host: Option<&str>,
         code: &str,
         version: Option<i64>,
-        patch: LinkPatch,
+        mut patch: LinkPatch,
     ) -> Result<Link, Error> {
         if !looks_like_code(code) {
             return Err(Error::LinkUnknown);
         }
         let this = &*self.0;
+        let password = match patch.password.take() {
+            None => None,
+            Some(None) => Some(None),
+            // Before the transaction, which waits for nothing else.
+            Some(Some(password)) => Some(Some(self.hash_password(password).await?)),
+        };
         let domain = self.domain_id(&principal.project, host).await?;
         let (link, is_changed) = this
             .db
@@ -315,7 +328,7 @@ impl Shortener {
                     if version.is_some_and(|v| v != before.version) {
                         return Err(Error::LinkChanged);
                     }
-                    let mut link = patched(&before, patch.clone(), now)?;
+                    let mut link = patched(&before, patch.clone(), password.clone(), now)?;
                     let changes = changes(&before, &link);
                     if changes.is_empty() {
                         return Ok((before, false));
@@ -402,9 +415,14 @@ impl Shortener {
 
     /// The short URL of a link.
     pub fn short_url(&self, link: &Link) -> String {
-        match &link.host {
-            None => format!("{}/{}", self.0.public_url, link.code),
-            Some(host) => format!("{}/{}", self.url_of(host), link.code),
+        self.short_url_of(link.host.as_deref(), link.code.as_str())
+    }
+
+    /// The short URL of a code on a host; on the installation's own when `None`.
+    pub(crate) fn short_url_of(&self, host: Option<&str>, code: &str) -> String {
+        match host {
+            None => format!("{}/{code}", self.0.public_url),
+            Some(host) => format!("{}/{code}", self.url_of(host)),
         }
     }
 
@@ -423,7 +441,12 @@ fn destination(url: &str) -> Result<String, Error> {
 }
 
 /// The link as a patch makes it.
-fn patched(before: &Link, patch: LinkPatch, now: Timestamp) -> Result<Link, Error> {
+fn patched(
+    before: &Link,
+    patch: LinkPatch,
+    password: Option<Option<PasswordHash>>,
+    now: Timestamp,
+) -> Result<Link, Error> {
     let mut link = before.clone();
     if matches!(link.state, LinkState::TakenDown(_)) {
         return Err(Error::LinkTakenDown);
@@ -450,6 +473,9 @@ fn patched(before: &Link, patch: LinkPatch, now: Timestamp) -> Result<Link, Erro
     let settings = &mut link.settings;
     settings.redirect = patch.redirect.unwrap_or(settings.redirect);
     settings.forward_query = patch.forward_query.unwrap_or(settings.forward_query);
+    if let Some(password) = password {
+        settings.password = password;
+    }
     if let Some(utm) = patch.utm {
         settings.utm = utm;
     }
@@ -497,6 +523,11 @@ fn changes(before: &Link, after: &Link) -> Map<String, Value> {
                 changes.insert(name, json!([from, to]));
             }
         }
+    }
+    if before.settings.password != after.settings.password {
+        // That it changed, and nothing of what it was or is.
+        let has = |link: &Link| link.settings.password.is_some();
+        changes.insert("has_password".to_owned(), json!([has(before), has(after)]));
     }
     changes
 }

@@ -15,20 +15,18 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
-use kernel::Timestamp;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
-use super::clicks::ProjectIndex;
+use super::target::Target;
 use crate::{
     config::ShortenerConfig,
-    model::{Code, DomainId, LinkId},
+    model::{Code, DomainId},
     telemetry::Telemetry,
 };
 
 const EPOCHS: usize = 256;
 /// What an entry takes beside its texts, roughly.
-const ENTRY_BYTES: u64 = 160;
+const ENTRY_BYTES: u64 = 240;
 
 /// Where a link answers: a code on a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,15 +54,6 @@ impl Equivalent<Spot> for SpotRef<'_> {
     }
 }
 
-/// What a redirect needs of a link.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) link: LinkId,
-    pub(crate) project: ProjectIndex,
-    pub(crate) location: HeaderValue,
-    pub(crate) expires_at: Option<Timestamp>,
-}
-
 /// What is known of a code; `None` when no link has it.
 pub(crate) type Known = Option<Arc<Target>>;
 
@@ -82,7 +71,7 @@ struct ByBytes {
 
 impl Weighter<Spot, Entry> for ByBytes {
     fn weight(&self, spot: &Spot, entry: &Entry) -> u64 {
-        let texts = spot.code.as_str().len() + entry.known.as_ref().map_or(0, |t| t.location.len());
+        let texts = spot.code.as_str().len() + entry.known.as_ref().map_or(0, |t| t.bytes());
         (ENTRY_BYTES + texts as u64).max(self.least)
     }
 }
@@ -221,13 +210,7 @@ mod tests {
     #[test]
     fn a_node_that_hears_nothing_believes_itself_for_a_shorter_time() {
         let near = near();
-        let target = Target {
-            link: LinkId(1),
-            project: ProjectIndex::default(),
-            location: HeaderValue::from_static("https://example.com/"),
-            expires_at: None,
-        };
-        near.keep(&abc(), Some(Arc::new(target)), near.begin(ABC), Duration::ZERO);
+        near.keep(&abc(), Some(Arc::new(Target::for_test())), near.begin(ABC), Duration::ZERO);
         assert!(near.get(ABC, Duration::from_secs(29)).is_some());
         near.set_degraded(true);
         assert!(near.get(ABC, Duration::from_millis(1999)).is_some());

@@ -61,7 +61,7 @@ async fn a_link_from_creation_to_deletion() {
             "domain": null, "title": "", "notes": "", "tags": [],
             "is_alias": false, "status": "active", "created_at": START.to_string(), "created_by": "test",
             "updated_at": START.to_string(), "starts_at": null, "expires_at": null, "max_clicks": null,
-            "redirect": 302, "forward_query": false, "utm": {}, "rules": [], "split": [],
+            "has_password": false, "redirect": 302, "forward_query": false, "utm": {}, "rules": [], "split": [],
         })
     );
     let path = format!("/v1/links/{code}");
@@ -311,4 +311,110 @@ fn the_document_names_every_route_and_status() {
         }
     }
     assert_eq!(StatusCode::CREATED, 201);
+}
+
+#[tokio::test]
+async fn settings_of_a_link_are_refused_by_field() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let app = as_key(&node, "default", &["links:write"]);
+    let to = json!([{ "url": "https://example.com/" }]);
+    for (settings, code, field) in [
+        (json!({ "password": "abc" }), "SHORTENER_LINK_INVALID", "/password"),
+        (json!({ "password": "x".repeat(201) }), "SHORTENER_LINK_INVALID", "/password"),
+        (json!({ "max_clicks": 0 }), "SHORTENER_LINK_INVALID", "/max_clicks"),
+        (json!({ "rules": [{ "to": to }] }), "SHORTENER_LINK_INVALID", "/rules/0"),
+        (json!({ "rules": [{ "device": ["mobile"], "to": [] }] }), "SHORTENER_LINK_INVALID", "/rules/0/to"),
+        (
+            json!({ "rules": [{ "device": ["mobile"], "to": to }, { "language": ["de"], "to": [{ "url": "ftp://a.example/" }] }] }),
+            "SHORTENER_INVALID_URL",
+            "/rules/1/to/0/url",
+        ),
+        (json!({ "rules": [{ "country": vec!["DE"; 301], "to": to }] }), "SHORTENER_LINK_INVALID", "/rules/0/country"),
+        (json!({ "rules": [{ "device": ["fridge"], "to": to }] }), "INVALID_JSON", "/rules/0/device/0"),
+        (json!({ "rules": [{ "language": ["de", "german"], "to": to }] }), "INVALID_JSON", "/rules/0/language/1"),
+        (json!({ "rules": [{ "country": ["Germany"], "to": to }] }), "INVALID_JSON", "/rules/0/country/0"),
+        (json!({ "split": [{ "url": "https://a.example/", "weight": 0 }] }), "SHORTENER_LINK_INVALID", "/split"),
+        (json!({ "redirect": 303 }), "INVALID_JSON", "/redirect"),
+    ] {
+        let mut body = json!({ "url": "https://example.com/" });
+        body.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let got = send(&app, Method::POST, "/v1/links", &[], Some(body)).await;
+        assert_eq!(got.json["code"], code, "{settings}: {}", got.json);
+        assert_eq!(
+            got.json["errors"][0]["pointer"].as_str().unwrap_or_default().trim_start_matches('#'),
+            field,
+            "{}",
+            got.json
+        );
+    }
+    // What is known of visitors is written as it is compared.
+    let rules = json!([{ "device": ["tablet"], "language": ["DE"], "country": ["ch"], "to": to }]);
+    let body = json!({ "url": "https://example.com/", "password": "swordfish", "rules": rules });
+    let made = send(&app, Method::POST, "/v1/links", &[], Some(body)).await;
+    assert_eq!(made.status, 201, "{}", made.json);
+    assert_eq!(
+        (&made.json["rules"][0]["language"][0], &made.json["rules"][0]["country"][0]),
+        (&json!("de"), &json!("CH"))
+    );
+    assert_eq!(made.json["has_password"], true);
+    assert!(!made.json.to_string().contains("pbkdf2") && !made.json.to_string().contains("swordfish"));
+    let path = format!("/v1/links/{}", made.json["code"].as_str().unwrap());
+    let got = send(&app, Method::PATCH, &path, &[], Some(json!({ "password": null }))).await;
+    assert_eq!((got.status, &got.json["has_password"]), (200, &json!(false)));
+}
+
+#[tokio::test]
+async fn a_link_as_a_qr_code() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    node.alias("spring", "https://example.com/").await.unwrap();
+    let app = as_key(&node, "default", &["links:read"]);
+    let get = async |query: &str, etag: &str| {
+        let request = Request::get(format!("/v1/links/spring/qr{query}")).header(header::IF_NONE_MATCH, etag);
+        let (parts, body) = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    for (query, media_type, size) in [
+        ("", "image/svg+xml", None),
+        ("?format=svg&size=64&margin=0&ecc=h", "image/svg+xml", None),
+        ("?format=png", "image/png", Some(512)),
+        ("?format=png&size=300&margin=1&ecc=l", "image/png", Some(300)),
+        ("?format=png&size=2048&margin=16&ecc=q", "image/png", Some(2048)),
+    ] {
+        let (parts, body) = get(query, "\"\"").await;
+        assert_eq!(
+            (parts.status, &parts.headers[header::CONTENT_TYPE]),
+            (StatusCode::OK, &media_type.parse().unwrap())
+        );
+        assert_eq!(parts.headers[header::CACHE_CONTROL], "private, max-age=3600");
+        if let Some(size) = size {
+            let mut reader = png::Decoder::new(std::io::Cursor::new(&body)).read_info().unwrap();
+            assert_eq!((reader.info().width, reader.info().height), (size, size));
+            let mut bits = vec![0; reader.output_buffer_size().unwrap()];
+            let line = reader.next_frame(&mut bits).unwrap().line_size;
+            let size = size as usize;
+            let mut image = rqrr::PreparedImage::prepare_from_greyscale(size, size, |x, y| {
+                if bits[y * line + x / 8] & (0x80 >> (x % 8)) == 0 { 0 } else { 255 }
+            });
+            assert_eq!(image.detect_grids()[0].decode().unwrap().1, "https://go.example.com/spring");
+        } else {
+            assert!(body.starts_with(b"<svg "));
+        }
+        let etag = parts.headers[header::ETAG].to_str().unwrap();
+        assert_eq!(get(query, etag).await.0.status, StatusCode::NOT_MODIFIED);
+    }
+    for (query, field) in [
+        ("?size=63", "size"),
+        ("?size=2049", "size"),
+        ("?margin=17", "margin"),
+        ("?ecc=x", "ecc"),
+        ("?format=gif", "format"),
+    ] {
+        let refused = send(&app, Method::GET, &format!("/v1/links/spring/qr{query}"), &[], None).await;
+        assert_eq!((refused.status, refused.json["code"].as_str()), (400, Some("INVALID_QUERY")), "{query}");
+        assert!(refused.json.to_string().contains(field), "{}", refused.json);
+    }
+    let refused = send(&app, Method::GET, "/v1/links/nowhere/qr", &[], None).await;
+    assert_eq!((refused.status, refused.json["code"].as_str()), (404, Some("SHORTENER_LINK_UNKNOWN")));
 }

@@ -11,4 +11,5 @@ mod mmdb;
 mod model;
 mod nodes;
 mod redirect;
+mod visits;
 mod world;
