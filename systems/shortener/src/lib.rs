@@ -10,12 +10,15 @@
 //! # Promises
 //! 1. A link that [`Shortener::create`] returned is committed; the same token again gives the same link.
 //! 2. Two links never have the same code, on any number of nodes, and the code of a deleted link is never given again.
-//! 3. From its expiry on a link answers 410; an unknown or deleted one answers 404.
+//! 3. Before its start a link answers 404, from its expiry on 410; switched off 403, taken down 403 or 451; an unknown or deleted one
+//!    404. None of these tells the destination.
 //! 4. A deleted link is followed nowhere after `cache_max_age` (30 s), usually at once; after `cache_max_age_degraded` (2 s) on nodes
 //!    that know that they receive no invalidations.
 //! 5. A redirect never waits for its click, and never fails because of it. What is recorded is in the rollups exactly once
 //!    unless the process dies within a second or so; what is in the click log is, also when it dies.
 //! 6. A deletion and its audit entry are committed together.
+//! 7. A link with a limit of visits is followed at most so often, on any number of nodes and across crashes.
+//! 8. A link with a password tells its destination to nobody who does not know it.
 //!
 //! # Does not promise
 //! - That clicks of the last second survive a crash; that bots are recognised which hide.
@@ -24,7 +27,8 @@
 //!
 //! # Invariants
 //! CODES-1 to CODES-3 (`model/code.rs`), BLOCKS-1 to BLOCKS-3 (`service/blocks.rs`), CLICKS-1 to CLICKS-4 (`service/clicks.rs`),
-//! NEAR-1 to NEAR-3 (`service/near.rs`).
+//! NEAR-1 to NEAR-3 (`service/near.rs`), ROUTES-1 to ROUTES-3 (`model/routing.rs`), PASSWORDS-1 and PASSWORDS-2
+//! (`service/passwords.rs`).
 //!
 //! # Planes
 //! database: links, ids, rollups. memory: invalidations (lost ones cost at most promise 4), rate of creations (bounded local).

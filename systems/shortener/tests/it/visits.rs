@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use shortener::{
     LinkPatch, NewDomain, NewLink, Robots, Visit,
-    model::{Device, LinkSettings, Password, RedirectStatus, Rule, Utm, Variant},
+    model::{Device, LinkSettings, Password, PasswordHash, RedirectStatus, Rule, Utm, Variant},
 };
 
 use crate::{
@@ -55,6 +55,13 @@ async fn got(answer: shortener::Answer) -> Got {
     let (parts, body) = answer.into_response().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Got { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+}
+
+/// A link whose password is `swordfish`, under so few rounds that a test can send many.
+fn locked() -> NewLink {
+    let password = "$pbkdf2-sha256$i=1000$AAECAwQFBgcICQoLDA0ODw$rTZo+teVBswSCROjBbpTHBpU61S/swARnFL/oiFvVR4";
+    let settings = LinkSettings { password: PasswordHash::parse(password), ..LinkSettings::default() };
+    NewLink { settings, ..aliased("locked", SECRET) }
 }
 
 fn aliased(alias: &str, url: &str) -> NewLink {
@@ -356,34 +363,41 @@ async fn a_change_of_the_limit_counts_at_once(engine: Engine) {
 async fn a_password_is_asked_for(engine: Engine) {
     let world = World::new(engine).await;
     let node = world.node().await;
-    let new = NewLink { password: Some(Password::new("open sesame")), ..aliased("locked", SECRET) };
-    let made = node.create(new).await.unwrap();
-    assert!(!format!("{made:?}").contains("sesame"));
+    node.create(locked()).await.unwrap();
     for (method, path) in [(Method::GET, "/locked"), (Method::HEAD, "/locked"), (Method::GET, "/locked+")] {
         let got = node.visit_as(method.clone(), path, "Mozilla/5.0 Firefox/133.0").await;
         assert_eq!((got.status.as_u16(), got.location()), (200, None), "{method} {path}");
         assert_safe(&got);
     }
     assert!(node.visit("/locked").await.body.contains("type=\"password\""));
-    for form in ["password=open", "password=open+sesame+", "password=", "", "other=open+sesame", "%ff=%"] {
+    for form in ["password=sword", "password=swordfish+", "password=", "", "other=swordfish", "%ff=%"] {
         let got = node.send("/locked", 1, form).await;
         assert_eq!((got.status.as_u16(), got.location()), (403, None), "{form}");
         assert!(got.body.contains("That is not the password"), "{}", got.body);
         assert_safe(&got);
     }
     assert_eq!(node.metric("clicks_total{outcome=\"recorded\"}"), 0);
-    for form in ["password=open+sesame", "x=1&password=open%20sesame&password=other"] {
+    for form in ["password=swordfish", "x=1&password=sword%66ish&password=other"] {
         let got = node.send("/locked", 1, form).await;
         assert_eq!((got.status.as_u16(), got.location()), (303, Some(SECRET)), "{form}");
         assert_eq!(got.headers[header::CACHE_CONTROL], "no-store");
     }
     assert_eq!(node.metric("clicks_total{outcome=\"recorded\"}"), 2);
-    // Another password, then none.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_set_changed_and_taken_away() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let new = NewLink { password: Some(Password::new("open sesame")), ..aliased("locked", SECRET) };
+    let made = node.create(new.clone()).await.unwrap();
+    assert!(!format!("{new:?} {made:?}").contains("sesame"));
     let password =
         |password: Option<&str>| LinkPatch { password: Some(password.map(Password::new)), ..LinkPatch::default() };
-    node.patch("locked", password(Some("swordfish"))).await;
+    assert_eq!(node.send("/locked", 2, "password=open+sesame").await.status, 303);
+    node.patch("locked", password(Some("größer"))).await;
     assert_eq!(node.send("/locked", 2, "password=open+sesame").await.status, 403);
-    assert_eq!(node.send("/locked", 2, "password=swordfish").await.status, 303);
+    assert_eq!(node.send("/locked", 2, "password=gr%C3%B6%C3%9Fer").await.status, 303);
     let (changes, _) = node.shortener.history(&principal("default").project, None, "locked", None, 10).await.unwrap();
     assert_eq!(serde_json::to_string(&changes[0].changes).unwrap(), "{\"has_password\":[true,true]}");
     node.patch("locked", password(None)).await;
@@ -394,7 +408,7 @@ async fn a_password_is_asked_for(engine: Engine) {
 async fn wrong_passwords_are_slowed_down() {
     let world = World::new(Engine::Sqlite).await;
     let node = world.node().await;
-    node.create(NewLink { password: Some(Password::new("swordfish")), ..aliased("locked", SECRET) }).await.unwrap();
+    node.create(locked()).await.unwrap();
     for n in 0..11 {
         assert_eq!(node.send("/locked", 1, "password=wrong").await.status, 403, "{n}");
     }
@@ -416,7 +430,7 @@ async fn wrong_passwords_are_slowed_down() {
 async fn passwords_at_once_wait_for_their_turn() {
     let world = World::new(Engine::Sqlite).await;
     let node = world.node().await;
-    let new = NewLink { password: Some(Password::new("swordfish")), max_clicks: Some(2), ..aliased("locked", SECRET) };
+    let new = NewLink { max_clicks: Some(2), ..locked() };
     node.create(new).await.unwrap();
     let sends = (0..8_u8).map(|n| {
         let form = if n % 2 == 0 { "password=swordfish" } else { "password=wrong" };
