@@ -11,6 +11,7 @@ mod redirect;
 mod report;
 mod start;
 mod wrk;
+mod year;
 mod zipf;
 
 use std::{process::ExitCode, time::Duration};
@@ -22,6 +23,7 @@ cargo run --release --package bench -- NAME [--seconds N] [--rounds N] [--set SE
   redirect       the public listener (with the settings of --set) against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
   create         POST /v1/links over HTTP with SQLite and with PostgreSQL, both fully durable
   start          the release binary from nothing to ready, and the memory it holds then, as `mainstay tour` sees them
+  year           charts over a year with 50 million clicks on one link (--clicks N), made by visits on a simulated clock
 
 Each variant runs for N seconds a round, rounds alternate between variants, and the median round is shown.
 Results go to target/bench/: a table (.md), the figures (.json) and a chart (.svg).
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Some("redirect") => redirect::run(effort(8), &settings),
         Some("create") => create::run(effort(5)),
         Some("start") => start::run(rounds),
+        Some("year") => year::run(option("--clicks").unwrap_or(50_000_000).max(1)),
         _ => {
             println!("{USAGE}");
             return ExitCode::FAILURE;

@@ -13,6 +13,7 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a test helper fails the test that called it, with a sentence")]
 
 mod find;
+pub mod mmdb;
 mod nginx;
 mod outside;
 mod ports;

@@ -177,7 +177,8 @@ pub(super) async fn project(
 }
 
 fn range(shortener: &Shortener, from: Option<Timestamp>, to: Option<Timestamp>) -> (Timestamp, Timestamp) {
-    let to = to.unwrap_or_else(|| shortener.now());
+    // This very moment included, also when it starts a day.
+    let to = to.unwrap_or_else(|| shortener.now().plus(Duration::from_millis(1)));
     (from.unwrap_or_else(|| to.minus(USUAL_RANGE)), to)
 }
 

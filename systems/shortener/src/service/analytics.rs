@@ -86,6 +86,17 @@ impl Shortener {
     }
 
     /// Visitors of a link by day, in the order of a series of days; 0 where nobody came.
+    pub async fn link_visitors(
+        &self,
+        project: &ProjectId,
+        (domain, code): (Option<&str>, &str),
+        series: Series,
+    ) -> Result<Vec<u64>, Error> {
+        let link = self.get_on(project, domain, code).await?;
+        self.visitors_of(link.link.id, series).await
+    }
+
+    /// The same for a link that was read already.
     pub(crate) async fn visitors_of(&self, link: LinkId, series: Series) -> Result<Vec<u64>, Error> {
         self.visitors_in(Subject::Link(link), series).await
     }

@@ -4,14 +4,17 @@ use std::{net::IpAddr, time::Duration};
 
 use ::http::Method;
 use kernel::{ProjectId, Stage, Timestamp};
+use serde_json::{Value, json};
 use shortener::{
     Analytics, Visit,
     model::{ClickCounts, Dimension, Series, Step},
 };
 
+use testkit::mmdb;
+
 use crate::{
     contract::contract,
-    mmdb,
+    http::{as_key, send},
     world::{Engine, Node, START, World, eventually},
 };
 
@@ -254,4 +257,61 @@ async fn a_range_is_bounded() {
         let found = node.shortener.project_analytics(&project, (from, to), Dimension::Browser, 10).await;
         assert_eq!(found.is_ok(), fine, "{from:?} to {to:?}");
     }
+}
+
+#[tokio::test]
+async fn the_api_answers_by_dimension() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let code = node.shorten("https://example.com/").await;
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        come(&node, &code, &Visitor { address, ..SOMEBODY }).await;
+    }
+    come(&node, &code, &Visitor { referer: "", ..SOMEBODY }).await;
+    come(&node, &code, &Visitor { agent: BOT, ..SOMEBODY }).await;
+    node.shortener.flush_clicks().await.unwrap();
+    let app = as_key(&node, "default", &["links:read"]);
+    let get = async |path: &str| send(&app, Method::GET, path, &[], None).await;
+    let path = format!("/v1/links/{code}/analytics");
+    let found = get(&format!("{path}?limit=1&to=2026-11-24T05:00:00Z")).await;
+    let expected = json!({
+        "from": "2026-10-25T00:00:00Z", "to": "2026-11-25T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": 2,
+        "dimension": "referrer", "values": [{ "value": "example.org", "click_count": 3 }], "other_click_count": 1,
+    });
+    assert_eq!((found.status, found.json), (200, expected));
+    let all = get("/v1/link-analytics?dimension=referrer").await;
+    assert_eq!(all.json["values"][1], json!({ "value": null, "click_count": 1 }));
+
+    let days =
+        get(&format!("/v1/links/{code}/clicks?step=day&from=2026-11-23T00:00:00Z&to=2026-11-25T00:00:00Z")).await;
+    let expected = json!([
+        { "at": "2026-11-23T00:00:00Z", "click_count": 0, "bot_count": 0, "visitor_count": 0 },
+        { "at": "2026-11-24T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": 2 },
+    ]);
+    assert_eq!(days.json["points"], expected);
+    let hours = get(&format!("/v1/links/{code}/clicks?from=2026-11-24T00:00:00Z&to=2026-11-24T01:00:00Z")).await;
+    assert_eq!(hours.json["points"][0], json!({ "at": "2026-11-24T00:00:00Z", "click_count": 4, "bot_count": 1 }));
+
+    for (query, status, name) in [
+        ("?dimension=shoe_size", 400, "INVALID_QUERY"),
+        ("?limit=0", 400, "INVALID_QUERY"),
+        ("?limit=201", 400, "INVALID_QUERY"),
+        ("?form=2026-11-24T00:00:00Z", 400, "INVALID_QUERY"),
+        ("?from=yesterday", 400, "INVALID_QUERY"),
+        ("?from=2026-11-24T00:00:00Z&to=2026-11-24T00:00:00Z", 400, "SHORTENER_RANGE_INVALID"),
+        ("?from=2020-01-01T00:00:00Z", 400, "SHORTENER_RANGE_INVALID"),
+    ] {
+        for path in [path.as_str(), "/v1/link-analytics"] {
+            let refused = get(&format!("{path}{query}")).await;
+            assert_eq!((refused.status, refused.json["code"].as_str()), (status, Some(name)), "{path}{query}");
+        }
+    }
+    let missing = get("/v1/links/nowhere/analytics").await;
+    assert_eq!((missing.status, missing.json["code"].as_str()), (404, Some("SHORTENER_LINK_UNKNOWN")));
+    let stranger = as_key(&node, "other", &["links:read"]);
+    assert_eq!(send(&stranger, Method::GET, &path, &[], None).await.status, 404);
+    let theirs = send(&stranger, Method::GET, "/v1/link-analytics", &[], None).await;
+    assert_eq!((theirs.json["click_count"].as_u64(), &theirs.json["values"]), (Some(0), &Value::Array(vec![])));
+    let nobody = as_key(&node, "default", &["flags:read"]);
+    assert_eq!(send(&nobody, Method::GET, "/v1/link-analytics", &[], None).await.status, 403);
 }

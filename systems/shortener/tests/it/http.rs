@@ -14,20 +14,26 @@ use access::Caller;
 use crate::world::{Engine, Node, START, World, link};
 
 /// The routes as a key with these scopes sees them.
-fn as_key(node: &Node, project: &str, scopes: &[&str]) -> Router {
+pub(crate) fn as_key(node: &Node, project: &str, scopes: &[&str]) -> Router {
     let scopes = Scopes::new(scopes.iter().map(|s| s.parse::<Scope>().unwrap())).unwrap();
     let id = identity::ApiKey::generate(&Clock::system(), &Rng::seeded(3)).id();
     let principal = Principal::of_key(ProjectId::parse(project).unwrap(), id, "test", scopes);
     shortener::http::routes(node.shortener.clone()).layer(Extension(Caller::new(principal)))
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: ::http::HeaderMap,
-    json: Value,
+    pub(crate) json: Value,
 }
 
-async fn send(app: &Router, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+pub(crate) async fn send(
+    app: &Router,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -7,7 +7,6 @@ mod console;
 mod contract;
 mod http;
 mod links;
-mod mmdb;
 mod model;
 mod nodes;
 mod redirect;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// In the tree of IPv6, IPv4 addresses stand below 96 zeros.
 fn bits(address: &str, prefix: usize) -> Vec<bool> {
-    let (octets, prefix) = match address.parse().unwrap() {
+    let (octets, prefix) = match address.parse().expect("an address") {
         IpAddr::V4(v4) => (v4.to_ipv6_compatible().octets(), prefix + 96),
         IpAddr::V6(v6) => (v6.octets(), prefix),
     };
@@ -21,7 +21,7 @@ enum To {
 
 fn text(out: &mut Vec<u8>, text: &str) {
     assert!(text.len() < 29);
-    out.push(2 << 5 | u8::try_from(text.len()).unwrap());
+    out.push(2 << 5 | u8::try_from(text.len()).expect("it fits"));
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -34,8 +34,11 @@ fn number(out: &mut Vec<u8>, kind: u8, n: u32) {
     out.extend_from_slice(&n.to_be_bytes());
 }
 
-/// Networks and their countries.
-pub(crate) fn countries(networks: &[(&str, usize, &str)]) -> Vec<u8> {
+/// A database of networks (an address and how many of its bits are meant) and their countries.
+///
+/// # Panics
+/// When an address or a code of a country is none.
+pub fn countries(networks: &[(&str, usize, &str)]) -> Vec<u8> {
     let mut nodes = vec![[To::Nothing; 2]];
     let mut data = Vec::new();
     for (address, prefix, country) in networks {
@@ -68,7 +71,7 @@ pub(crate) fn countries(networks: &[(&str, usize, &str)]) -> Vec<u8> {
             To::Record(at) => nodes.len() + 16 + at,
         };
         // Pointers of 24 bits.
-        out.extend_from_slice(&u32::try_from(pointer).unwrap().to_be_bytes()[1..]);
+        out.extend_from_slice(&u32::try_from(pointer).expect("it fits").to_be_bytes()[1..]);
     }
     out.extend_from_slice(&[0; 16]);
     out.extend(data);
@@ -79,12 +82,12 @@ pub(crate) fn countries(networks: &[(&str, usize, &str)]) -> Vec<u8> {
         ("binary_format_minor_version", 5, 0),
         ("ip_version", 5, 6),
         ("record_size", 5, 24),
-        ("node_count", 6, u32::try_from(nodes.len()).unwrap()),
+        ("node_count", 6, u32::try_from(nodes.len()).expect("it fits")),
     ] {
         text(&mut out, key);
         if kind == 5 {
             out.push(kind << 5 | 2);
-            out.extend_from_slice(&u16::try_from(n).unwrap().to_be_bytes());
+            out.extend_from_slice(&u16::try_from(n).expect("it fits").to_be_bytes());
         } else {
             number(&mut out, kind, n);
         }
