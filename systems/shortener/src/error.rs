@@ -8,6 +8,9 @@ use crate::model::{AliasError, DestinationError, Invalid, MAX_POINTS, SeriesErro
 
 kernel::codes! {
     INVALID_URL = "SHORTENER_INVALID_URL", Unprocessable, "The destination cannot be shortened";
+    URL_PRIVATE = "SHORTENER_URL_PRIVATE", Unprocessable, "The destination is not public";
+    URL_OWN = "SHORTENER_URL_OWN", Unprocessable, "The destination is this shortener itself";
+    URL_BLOCKED = "SHORTENER_URL_BLOCKED", Unprocessable, "The destination is blocked here";
     ALIAS_INVALID = "SHORTENER_ALIAS_INVALID", Unprocessable, "The alias breaks the rules for aliases";
     ALIAS_RESERVED = "SHORTENER_ALIAS_RESERVED", Unprocessable, "The alias is a reserved word";
     ALIAS_TAKEN = "SHORTENER_ALIAS_TAKEN", Conflict, "The alias is taken";
@@ -94,7 +97,7 @@ pub enum Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidUrl(e) => Self::new(&INVALID_URL, e.detail()).field("/url", e.detail()),
+            Error::InvalidUrl(e) => Self::new(url_code(e), e.detail()).field("/url", e.detail()),
             Error::Alias(AliasError::Malformed) => {
                 let detail = "An alias is 3 to 64 of A-Z, a-z, 0-9, _ and -, with at least one letter or digit.";
                 Self::new(&ALIAS_INVALID, detail).field("/alias", detail)
@@ -127,7 +130,7 @@ impl From<Error> for Problem {
                 "The link is no longer at the version in If-Match; read it again and decide anew.",
             ),
             Error::Field(Invalid { field, detail, url }) => {
-                let code = if url.is_some() { &INVALID_URL } else { &LINK_INVALID };
+                let code = url.map_or(&LINK_INVALID, url_code);
                 Self::new(code, format!("`{}`: {detail}.", field.trim_start_matches('/'))).field(field, detail)
             }
             Error::LinkTakenDown => Self::new(
@@ -167,6 +170,15 @@ impl From<Error> for Problem {
             }
             Error::Below(problem) => problem,
         }
+    }
+}
+
+fn url_code(error: DestinationError) -> &'static kernel::Code {
+    match error {
+        DestinationError::Private => &URL_PRIVATE,
+        DestinationError::Own => &URL_OWN,
+        DestinationError::Blocked => &URL_BLOCKED,
+        _ => &INVALID_URL,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The pure core: codes, aliases, destinations, clicks. No I/O, no async, no clock.
 
 mod agent;
+pub mod block_list;
 mod clicks;
 mod code;
 mod destination;
@@ -10,6 +11,7 @@ mod password;
 pub mod qr;
 mod rollup;
 mod routing;
+pub mod safety;
 mod segment;
 mod sketch;
 mod tally;

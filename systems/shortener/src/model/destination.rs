@@ -22,6 +22,12 @@ pub enum DestinationError {
     Credentials,
     /// Spaces inside, control characters anywhere: likely two things pasted as one.
     Whitespace,
+    /// An address or name that means something else to each visitor: see [`super::safety`].
+    Private,
+    /// A host of this installation: the link would lead back here.
+    Own,
+    /// On a block list of this installation.
+    Blocked,
 }
 
 impl DestinationError {
@@ -36,6 +42,15 @@ impl DestinationError {
             Self::Credentials => "The URL carries a user name or password, which every visitor would see; remove them.",
             Self::Whitespace => {
                 "The URL has spaces or control characters inside; percent-encode them (a space is %20)."
+            }
+            Self::Private => {
+                "The host is private, local or reserved, and not the same for every visitor; give a public host name or address."
+            }
+            Self::Own => {
+                "The host is this shortener itself, which would lead in a circle; give the page that is meant."
+            }
+            Self::Blocked => {
+                "This installation does not shorten links to that destination; choose another, or ask its operator to unblock it."
             }
         }
     }
