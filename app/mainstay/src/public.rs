@@ -58,6 +58,18 @@ impl PublicService for Front {
         Self { redirects: self.redirects.for_worker(worker), ..self.clone() }
     }
 
+    fn try_cached(&self, visit: &Visit<'_>, started: Duration) -> Option<Answer> {
+        let answer = self.redirects.try_cached(visit)?;
+        self.visits.record(answer.status().as_u16(), self.clock.monotonic().saturating_sub(started));
+        Some(answer)
+    }
+
+    async fn ask(&self, visit: &Visit<'_>, started: Duration) -> Answer {
+        let answer = self.redirects.ask(visit).await;
+        self.visits.record(answer.status().as_u16(), self.clock.monotonic().saturating_sub(started));
+        answer
+    }
+
     async fn call(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let started = self.clock.monotonic();
         let (parts, body) = request.into_parts();

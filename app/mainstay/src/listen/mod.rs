@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod client;
+mod lane;
 pub(crate) mod public;
 pub(crate) mod tls;
 

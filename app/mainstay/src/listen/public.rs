@@ -4,6 +4,8 @@
 //! ever crosses a core. What the workers share (near cache, counters) is made of atomics and short critical sections; a worker
 //! waits for nothing but its sockets; only a link that is not in memory is read from SQLite in place, which takes microseconds and
 //! measured several times faster than handing it to another thread.
+//!
+//! Plain requests of HTTP/1.1 are served in the [`lane`](super::lane); hyper serves HTTP/2 and everything else.
 
 use std::{cell::Cell, convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
 
@@ -13,7 +15,10 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use kernel::{Backoff, Clock, OnPanic, Shutdown, Tasks};
 use tokio::{
@@ -23,8 +28,13 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::tls::Tls;
+use super::{
+    client::Proxies,
+    lane::{self, Lane, Peer},
+    tls::Tls,
+};
 use crate::config::PublicConfig;
+use shortener::{Answer, Visit};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,7 +43,13 @@ pub(crate) trait PublicService: Clone + Send + 'static {
     /// The same for one worker, numbered from 0.
     fn for_worker(&self, worker: usize) -> Self;
 
-    /// Answers one request of a peer.
+    /// Answers a GET or HEAD from memory, or not at all. Never waits. `started` is when it was read, monotonic.
+    fn try_cached(&self, visit: &Visit<'_>, started: Duration) -> Option<Answer>;
+
+    /// Answers what memory did not know.
+    fn ask(&self, visit: &Visit<'_>, started: Duration) -> impl Future<Output = Answer>;
+
+    /// Answers any request of a peer.
     fn call(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Full<Bytes>>>;
 }
 
@@ -52,6 +68,7 @@ pub(crate) fn serve<S: PublicService>(
             tls: tls.cloned(),
             max_connections: config.max_connections.max(1),
             header_timeout: config.header_timeout,
+            proxies: Proxies::new(&config.trusted_proxies),
             clock: clock.clone(),
         };
         // The supervised task only watches the thread; its panic becomes the task's panic, so that it is counted and restarted.
@@ -80,12 +97,13 @@ pub(crate) fn serve<S: PublicService>(
 }
 
 #[derive(Clone)]
-struct Worker<S> {
-    service: S,
-    tls: Option<Tls>,
-    max_connections: usize,
-    header_timeout: Duration,
-    clock: Clock,
+pub(super) struct Worker<S> {
+    pub(super) service: S,
+    pub(super) tls: Option<Tls>,
+    pub(super) max_connections: usize,
+    pub(super) header_timeout: Duration,
+    pub(super) proxies: Proxies,
+    pub(super) clock: Clock,
 }
 
 /// Connections open on this worker, and who waits for one to close.
@@ -117,6 +135,9 @@ impl<S: PublicService> Worker<S> {
     async fn accept(self: Rc<Self>, listener: TcpListener, shutdown: &Shutdown) {
         let graceful = GracefulShutdown::new();
         let open = Rc::new(Open::default());
+        let lane = Rc::new(Lane::new(&self.clock, self.header_timeout));
+        let watched = lane.clone();
+        tokio::task::spawn_local(async move { watched.watch().await });
         loop {
             while open.count.get() >= self.max_connections && !shutdown.is_triggered() {
                 shutdown.or(open.closed.notified()).await;
@@ -124,35 +145,68 @@ impl<S: PublicService> Worker<S> {
             let Some((stream, peer)) = shutdown.or(super::accept(&listener, &self.clock)).await else { break };
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
-            let (this, watcher, shutdown) = (self.clone(), graceful.watcher(), shutdown.clone());
+            let connection = Connection {
+                worker: self.clone(),
+                lane: lane.clone(),
+                peer: Peer::new(peer.ip(), &self.proxies),
+                watcher: graceful.watcher(),
+            };
+            let shutdown = shutdown.clone();
             tokio::task::spawn_local(async move {
                 let _guard = guard;
-                match &this.tls {
-                    None => this.connection(stream, peer.ip(), watcher).await,
-                    Some(tls) => {
-                        let handshake = this.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
-                        if let Some(Some(Ok(stream))) = shutdown.or(handshake).await {
-                            this.connection(stream, peer.ip(), watcher).await;
-                        }
+                let Some(tls) = &connection.worker.tls else { return connection.serve(stream).await };
+                let handshake = connection.worker.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
+                if let Some(Some(Ok(stream))) = shutdown.or(handshake).await {
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        connection.serve_by_hyper(stream).await;
+                    } else {
+                        connection.serve(stream).await;
                     }
                 }
             });
         }
         drop(listener);
-        graceful.shutdown().await;
+        tokio::select! {
+            // Every connection holds a watcher, those in the lane too.
+            () = graceful.shutdown() => {}
+            () = lane.close() => {}
+        }
     }
+}
 
-    async fn connection<I>(self: Rc<Self>, stream: I, peer: IpAddr, watcher: hyper_util::server::graceful::Watcher)
+/// What a connection needs.
+pub(super) struct Connection<S> {
+    pub(super) worker: Rc<Worker<S>>,
+    pub(super) lane: Rc<Lane>,
+    pub(super) peer: Peer,
+    pub(super) watcher: Watcher,
+}
+
+impl<S: PublicService> Connection<S> {
+    pub(super) async fn serve<I>(self, stream: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (clock, header_timeout) = (self.clock.clone(), self.header_timeout);
+        match lane::serve(&self.lane, &self.worker.service, &self.peer, stream).await {
+            Ok(None) => {}
+            Ok(Some(stream)) => self.serve_by_hyper(stream).await,
+            Err(e) => tracing::debug!(error = %e, "public connection ended with an error"),
+        }
+    }
+
+    pub(super) async fn serve_by_hyper<I>(self, stream: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Self { worker, peer, watcher, .. } = self;
+        let peer = peer.address();
+        let (clock, header_timeout) = (worker.clock.clone(), worker.header_timeout);
         let asked = Rc::new(Cell::new(false));
         let has_asked = asked.clone();
         let service = service_fn(move |request| {
             asked.set(true);
-            let this = self.clone();
-            async move { Ok::<_, Infallible>(this.service.call(request, peer).await) }
+            let worker = worker.clone();
+            async move { Ok::<_, Infallible>(worker.service.call(request, peer).await) }
         });
         let mut builder = auto::Builder::new(LocalExecutor);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
