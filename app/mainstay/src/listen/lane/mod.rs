@@ -174,14 +174,18 @@ impl Lane {
     /// Lets every connection end with its next answer, the idle ones at once; goes on until it is dropped.
     pub(super) async fn close(&self) {
         self.is_closing.set(true);
-        for seat in self.seats.borrow().values() {
-            seat.wake();
-        }
+        self.wake_all();
         self.clock.sleep(GRACE).await;
         for seat in self.seats.borrow().values().filter(|s| s.doing.get() == Doing::Reading) {
             seat.cut();
         }
         std::future::pending::<()>().await;
+    }
+
+    fn wake_all(&self) {
+        for seat in self.seats.borrow().values() {
+            seat.wake();
+        }
     }
 
     /// The text of `Date` at `now`, monotonic.
