@@ -50,6 +50,22 @@ fn whole(bytes: &[u8]) -> Option<(u16, usize)> {
     (bytes.len() >= len).then_some((status, len))
 }
 
+/// Follows each code once, over 16 connections.
+pub(crate) fn follow_each<'a>(port: u16, codes: impl Iterator<Item = &'a str>) {
+    const CONNECTIONS: usize = 16;
+    let requests: Vec<Vec<u8>> = codes.map(|code| get(&format!("/{code}"))).collect();
+    std::thread::scope(|scope| {
+        for share in requests.chunks(requests.len().div_ceil(CONNECTIONS).max(1)) {
+            scope.spawn(move || {
+                let mut client = Client::connect(port);
+                for request in share {
+                    assert_eq!(client.send(request), 302, "each link leads on");
+                }
+            });
+        }
+    });
+}
+
 /// A GET without a body.
 pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench\r\n\r\n").into_bytes()

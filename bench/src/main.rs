@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on says why and ends")]
 
+mod client;
 mod create;
 mod group_commit;
 mod machine;
@@ -10,6 +11,7 @@ mod mainstay;
 mod redirect;
 mod report;
 mod start;
+mod steady;
 mod wrk;
 mod year;
 mod zipf;
@@ -21,6 +23,7 @@ cargo run --release --package bench -- NAME [--seconds N] [--rounds N] [--set SE
 
   group-commit   64 clients, one small insert per transaction: SQLite FULL and NORMAL, grouped and not; PostgreSQL durable
   redirect       the public listener (with the settings of --set) against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
+  steady         1,000 redirects and 100 creations a second at a constant rate (open loop) with SQLite: latencies, and the server's CPU
   create         POST /v1/links over HTTP with SQLite and with PostgreSQL, both fully durable
   start          the release binary from nothing to ready, and the memory it holds then, as `mainstay tour` sees them
   year           charts over a year with 50 million clicks on one link (--clicks N), made by visits on a simulated clock
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let report = match arguments.first().map(String::as_str) {
         Some("group-commit") => group_commit::run(effort(3)),
         Some("redirect") => redirect::run(effort(8), &settings),
+        Some("steady") => steady::run(effort(30), &settings),
         Some("create") => create::run(effort(5)),
         Some("start") => start::run(rounds),
         Some("year") => year::run(option("--clicks").unwrap_or(50_000_000).max(1)),

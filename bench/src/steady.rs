@@ -36,7 +36,13 @@ struct Stream {
 
 impl Stream {
     /// Sends until `end`; the times in microseconds of what was due from `counted` on, and how many that were.
-    fn run(&self, request: impl Fn(u64) -> Vec<u8> + Sync, start: Instant, counted: Instant, end: Instant) -> Histogram<u64> {
+    fn run(
+        &self,
+        request: impl Fn(u64) -> Vec<u8> + Sync,
+        start: Instant,
+        counted: Instant,
+        end: Instant,
+    ) -> Histogram<u64> {
         let share = |number: u32| {
             let mut times = Histogram::new(3).expect("a histogram of three digits");
             let mut client = Client::connect(self.port);
@@ -84,12 +90,8 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
     let codes = server.create_links(&destinations);
     let (zipf, rng) = (Zipf::new(LINK_COUNT), Rng::seeded(7));
     let drawn: Vec<usize> = (0..400_000).map(|_| zipf.draw(&rng)).collect();
-    let redirects = Stream {
-        port: server.public_port,
-        per_second: REDIRECTS_PER_SECOND,
-        connections: READERS,
-        expected: 302,
-    };
+    let redirects =
+        Stream { port: server.public_port, per_second: REDIRECTS_PER_SECOND, connections: READERS, expected: 302 };
     let creations =
         Stream { port: server.api_port, per_second: CREATIONS_PER_SECOND, connections: WRITERS, expected: 201 };
     let mut rounds = Vec::new();
@@ -99,11 +101,13 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
         let end = counted + effort.duration();
         let pick = |turn: u64| drawn[usize::try_from(turn).unwrap_or(0) % drawn.len()];
         let (redirects, creations, cpu) = thread::scope(|scope| {
-            let reads = scope.spawn(|| {
-                redirects.run(|turn| client::get(&format!("/{}", codes[pick(turn)])), start, counted, end)
-            });
-            let destination = |turn| format!("https://example.com/made/in/round/{number}/{turn}?from=bench");
-            let writes = scope.spawn(move || creations.run(|turn| client::creation(&destination(turn)), start, counted, end));
+            let reads = scope
+                .spawn(|| redirects.run(|turn| client::get(&format!("/{}", codes[pick(turn)])), start, counted, end));
+            let destination = move |turn: u64| format!("https://example.com/made/in/round/{number}/{turn}?from=bench");
+            let writes = {
+                let (creations, destination) = (&creations, destination);
+                scope.spawn(move || creations.run(|turn| client::creation(&destination(turn)), start, counted, end))
+            };
             thread::sleep(counted.saturating_duration_since(Instant::now()));
             let (before, from) = (machine::usage(server.pid()).cpu_seconds, Instant::now());
             thread::sleep(end.saturating_duration_since(Instant::now()));

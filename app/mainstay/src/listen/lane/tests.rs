@@ -33,6 +33,7 @@ fn echo(visit: &Visit<'_>) -> Answer {
             status: StatusCode::FOUND,
             location: HeaderValue::try_from(location).unwrap(),
             cache_control: "private, max-age=0",
+            robots: visit.query.map(|_| "noindex"),
         });
     }
     let said = [visit.host, visit.user_agent, visit.accept_language, visit.referer].map(text);
