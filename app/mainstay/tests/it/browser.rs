@@ -31,6 +31,11 @@ struct Browser {
 
 impl Browser {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more of Chromium's arguments.
+    async fn start_with(more: &[String]) -> Self {
         let driver = testkit::Chromedriver::start();
         let mut arguments = driver.chromium_arguments();
         arguments.extend(
@@ -43,6 +48,7 @@ impl Browser {
             ]
             .map(str::to_owned),
         );
+        arguments.extend_from_slice(more);
         let capabilities = json!({
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -159,7 +165,20 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
         }
     }
     crate::support::wait("clicks are in the rollups", || (clicks(&node.api, "page-11") == 33).then_some(()));
+    let guarded = [
+        ("titled", json!({ "title": "Spring sale" })),
+        ("locked", json!({ "password": "swordfish" })),
+        ("once", json!({ "max_clicks": 1 })),
+    ];
+    for (alias, with) in guarded {
+        let mut body =
+            json!({ "url": "https://example.com/articles?a=long-query-to-see-how-it-wraps", "alias": alias });
+        body.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        assert_eq!(send("POST", &format!("{}/v1/links", node.api), &[], Some(&body)).status, 201);
+    }
     let browser = Browser::start().await;
+    // What visitors get.
+    let public = [("root", "/"), ("preview", "/titled+"), ("password", "/locked"), ("counted", "/once")];
     let pages = [
         ("home", "/console"),
         ("links", "/console/links"),
@@ -178,8 +197,9 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
             let media = json!({ "cmd": "Emulation.setEmulatedMedia",
                 "params": { "features": [{ "name": "prefers-color-scheme", "value": theme }] } });
             browser.client.issue_cmd(Devtools(media)).await.unwrap();
-            for (name, path) in pages {
-                browser.open(&format!("{}{path}", node.api)).await;
+            let (api, public) = (pages.map(|p| (&node.api, p)), public.map(|p| (&node.public, p)));
+            for (base, (name, path)) in api.into_iter().chain(public) {
+                browser.open(&format!("{base}{path}")).await;
                 let label = format!("{name}-{theme}-{shape}");
                 browser.picture(&label).await;
                 browser.accessible(&label).await;
@@ -187,6 +207,32 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
             }
         }
     }
+    browser.close().await;
+}
+
+/// A browser applies the policy of a page to the redirect that answers its form as well, and only a browser knows how.
+#[tokio::test]
+async fn a_password_leads_on_to_another_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::dev(folder.path(), "data", &[]);
+    let body = json!({ "url": "http://destination.example/", "alias": "locked", "password": "swordfish" });
+    assert_eq!(send("POST", &format!("{}/v1/links", node.api), &[], Some(&body)).status, 201);
+    // The other site is the root page of the same listener under another name.
+    let listener = node.public.strip_prefix("http://").unwrap();
+    let rules = format!("--host-resolver-rules=MAP destination.example:80 {listener}");
+    let browser = Browser::start_with(&[rules]).await;
+    browser.open(&format!("{}/locked?from=browser", node.public)).await;
+    browser.wait_for("#password").await.send_keys("swordfish").await.unwrap();
+    browser.wait_for("button").await.click().await.unwrap();
+    browser
+        .client
+        .wait()
+        .at_most(Duration::from_secs(30))
+        .for_url(&"http://destination.example/".parse().unwrap())
+        .await
+        .unwrap();
+    assert!(browser.text().await.contains("a place of short links"));
+    browser.no_complaints("the other site").await;
     browser.close().await;
 }
 
