@@ -26,6 +26,8 @@ pub struct Field {
     required: bool,
     longest: Option<u32>,
     mono: bool,
+    /// Stands among others that may all be left empty, which need not be said of each.
+    among_optional: bool,
 }
 
 impl Field {
@@ -41,6 +43,7 @@ impl Field {
             required: false,
             longest: None,
             mono: false,
+            among_optional: false,
         }
     }
 
@@ -52,6 +55,11 @@ impl Field {
     /// An address.
     pub fn url(name: impl Into<String>, label: impl Into<String>) -> Self {
         Self::new(name, label, Input::Line { kind: "url" })
+    }
+
+    /// A file of the reader's machine; its form needs [`Form::multipart`].
+    pub fn file(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self::new(name, label, Input::Line { kind: "file" })
     }
 
     /// A number.
@@ -177,7 +185,7 @@ impl Render for Field {
         html! {
             div.field.check[check] {
                 @if check { (control) }
-                label for=(id) { (self.label) @if !self.required && !check { span.quiet { "optional" } } }
+                label for=(id) { (self.label) @if !self.required && !check && !self.among_optional { span.quiet { "optional" } } }
                 @if !check { (control) }
                 @if let Some(error) = &self.error {
                     p.error id=(note) { (crate::Status::Down.shape()) (error) }
@@ -189,13 +197,133 @@ impl Render for Field {
     }
 }
 
+/// A part of a form.
+#[derive(Debug, Clone)]
+enum Part {
+    Field(Box<Field>),
+    /// Beside each other where there is room.
+    Row(Vec<Field>),
+    Group {
+        title: String,
+        help: String,
+        fields: Fields,
+    },
+    More {
+        title: String,
+        fields: Fields,
+    },
+}
+
+/// The fields of a form, in rows and groups.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(Vec<Part>);
+
+impl Fields {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next field.
+    #[must_use]
+    pub fn field(mut self, field: Field) -> Self {
+        self.0.push(Part::Field(Box::new(field)));
+        self
+    }
+
+    /// The next fields, beside each other where there is room.
+    #[must_use]
+    pub fn row(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.0.push(Part::Row(fields.into_iter().collect()));
+        self
+    }
+
+    /// Fields that belong together, under a heading and a line of help. All of them may be left empty.
+    #[must_use]
+    pub fn group(mut self, title: impl Into<String>, help: impl Into<String>, mut fields: Self) -> Self {
+        fields.each(&mut |field| field.among_optional = true);
+        self.0.push(Part::Group { title: title.into(), help: help.into(), fields });
+        self
+    }
+
+    /// Fields that most people leave alone: folded away until asked for, or until something in them is wrong. All of them may be
+    /// left empty.
+    #[must_use]
+    pub fn more(mut self, title: impl Into<String>, mut fields: Self) -> Self {
+        fields.each(&mut |field| field.among_optional = true);
+        self.0.push(Part::More { title: title.into(), fields });
+        self
+    }
+
+    fn each(&mut self, change: &mut impl FnMut(&mut Field)) {
+        for part in &mut self.0 {
+            match part {
+                Part::Field(field) => change(field),
+                Part::Row(fields) => fields.iter_mut().for_each(&mut *change),
+                Part::Group { fields, .. } | Part::More { fields, .. } => fields.each(change),
+            }
+        }
+    }
+
+    fn has_error(&self) -> bool {
+        self.0.iter().any(|part| match part {
+            Part::Field(field) => field.error.is_some(),
+            Part::Row(fields) => fields.iter().any(|f| f.error.is_some()),
+            Part::Group { fields, .. } | Part::More { fields, .. } => fields.has_error(),
+        })
+    }
+
+    /// Says `detail` beside the field of that name; else beside the first one whose name is the pointer's beginning, or begins
+    /// with the pointer.
+    fn blame(&mut self, pointer: &str, detail: &str) {
+        let is_above = |above: &str, below: &str| below.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+        let fits: [&dyn Fn(&str) -> bool; 3] =
+            [&|name| name == pointer, &|name| is_above(name, pointer), &|name| is_above(pointer, name)];
+        for fits in fits {
+            let mut is_found = false;
+            self.each(&mut |field| {
+                if !is_found && fits(&field.name) {
+                    is_found = true;
+                    field.error = Some(detail.to_owned());
+                }
+            });
+            if is_found {
+                return;
+            }
+        }
+    }
+}
+
+impl Render for Fields {
+    fn render(&self) -> Markup {
+        html! {
+            @for part in &self.0 {
+                @match part {
+                    Part::Field(field) => (field),
+                    Part::Row(fields) => div.row { @for field in fields { (field) } },
+                    Part::Group { title, help, fields } => fieldset {
+                        @if !title.is_empty() { legend { (title) } }
+                        @if !help.is_empty() { p.help { (help) } }
+                        (fields)
+                    },
+                    Part::More { title, fields } => details.more open[fields.has_error()] {
+                        summary { (title) }
+                        div.form { (fields) }
+                    },
+                }
+            }
+        }
+    }
+}
+
 /// A form that POSTs, with the CSRF token.
 #[derive(Debug, Clone)]
 pub struct Form {
     action: String,
     csrf: String,
+    is_file: bool,
     hidden: Vec<(String, String)>,
-    fields: Vec<Field>,
+    fields: Fields,
     submit: String,
     danger: bool,
     cancel: Option<Link>,
@@ -209,8 +337,9 @@ impl Form {
         Self {
             action: action.into(),
             csrf: chrome.csrf.clone(),
+            is_file: false,
             hidden: Vec::new(),
-            fields: Vec::new(),
+            fields: Fields::new(),
             submit: "Save".to_owned(),
             danger: false,
             cancel: None,
@@ -229,7 +358,21 @@ impl Form {
     /// The next field.
     #[must_use]
     pub fn field(mut self, field: Field) -> Self {
-        self.fields.push(field);
+        self.fields = self.fields.field(field);
+        self
+    }
+
+    /// The next fields, in rows and groups.
+    #[must_use]
+    pub fn fields(mut self, fields: Fields) -> Self {
+        self.fields.0.extend(fields.0);
+        self
+    }
+
+    /// Sent as `multipart/form-data`, which [`Field::file`] needs.
+    #[must_use]
+    pub fn multipart(mut self) -> Self {
+        self.is_file = true;
         self
     }
 
@@ -254,16 +397,13 @@ impl Form {
         self
     }
 
-    /// What was refused: its detail on top, its fields beside the fields of the same name (a JSON pointer `/url` is `url`).
-    /// Give it after the fields.
+    /// What was refused: its detail on top, its fields beside the fields of the same name (a JSON pointer `/url` is `url`), or of
+    /// the nearest one. Give it after the fields.
     #[must_use]
     pub fn problem(mut self, problem: &Problem) -> Self {
         self.failure = Some((problem.detail.clone(), problem.code.name));
         for wrong in &problem.fields {
-            let name = wrong.field.trim_start_matches('/');
-            for field in self.fields.iter_mut().filter(|f| f.name == name) {
-                field.error = Some(wrong.detail.clone());
-            }
+            self.fields.blame(wrong.field.trim_start_matches('/'), &wrong.detail);
         }
         self
     }
@@ -279,11 +419,11 @@ impl Form {
 impl Render for Form {
     fn render(&self) -> Markup {
         html! {
-            form.form method="post" action=(safe_href(&self.action)) {
+            form.form method="post" action=(safe_href(&self.action)) enctype=[self.is_file.then_some("multipart/form-data")] {
                 input type="hidden" name="csrf" value=(self.csrf);
                 @for (name, value) in &self.hidden { input type="hidden" name=(name) value=(value); }
                 @if let Some((detail, code)) = &self.failure { (failure(detail, code)) }
-                @for field in &self.fields { (field) }
+                (self.fields)
                 div.buttons {
                     button.(if self.danger { "danger" } else { "primary" }) type="submit" { (self.submit) }
                     @if let Some(to) = &self.cancel { a.button href=(to) { "Cancel" } }

@@ -11,7 +11,7 @@
 //! | the chart that matters | [`charts`] |
 //! | the table of things | [`Table`], [`Column`], [`Row`], [`Sort`], [`Filters`] |
 //! | one thing | [`KeyValues`], [`Timeline`], [`Event`], [`RequestBox`] |
-//! | forms | [`Form`], [`Field`], [`Confirm`], [`post_button`] |
+//! | forms | [`Form`], [`Field`], [`Fields`], [`Confirm`], [`post_button`] |
 //! | states | [`badge`], [`tag`], [`Status`], [`empty`], [`error_state`], [`Flash`] |
 //! | live updates | [`live`] |
 //! | numbers and times | [`format`] |
@@ -41,13 +41,13 @@ mod timeline;
 
 pub use chrome::{Chrome, Head, NavGroup, NavItem, Theme, columns, section, section_with};
 pub use filter::Filters;
-pub use form::{Confirm, Field, Form, confirmed, post_button};
+pub use form::{Confirm, Field, Fields, Form, confirmed, post_button};
 pub use format::Unit;
 pub use link::{Link, safe_href};
 pub use maud::{Markup, PreEscaped, Render, html};
 pub use range::TimeRange;
 pub use request::{RequestBox, command_line};
-pub use state::{Flash, KeyValues, empty, error_state};
+pub use state::{Flash, KeyValues, copyable, empty, error_state};
 pub use status::{Status, badge, tag};
 pub use table::{Column, Row, Sort, Table};
 pub use tile::{Tile, tiles};

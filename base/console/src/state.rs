@@ -71,6 +71,13 @@ impl Render for Flash {
     }
 }
 
+/// A value in the monospaced font with a button that copies it (the button appears with script).
+pub fn copyable(value: &str) -> Markup {
+    html! {
+        span.copyable { code { (value) } button.small.copy type="button" data-copy="" hidden { "Copy" span.sr { " " (value) } } }
+    }
+}
+
 /// Names and values of one thing.
 #[derive(Debug, Clone, Default)]
 pub struct KeyValues {
@@ -93,12 +100,7 @@ impl KeyValues {
     /// The next: a value to copy, in the monospaced font.
     #[must_use]
     pub fn copy(self, name: impl Into<String>, value: &str) -> Self {
-        self.item(
-            name,
-            html! {
-                span.copyable { code { (value) } button.small.copy type="button" data-copy="" hidden { "Copy" } }
-            },
-        )
+        self.item(name, copyable(value))
     }
 }
 

@@ -286,7 +286,16 @@ impl Render for Table {
             return html! {
                 div.table.wide {
                     (filters)
-                    @if filtered || self.at.get("cursor").is_some() {
+                    @if let Some(next) = &self.next {
+                        // A page looks through so many rows and no more, however few of them match.
+                        div.empty {
+                            p.lead { "Nothing matches in this part of the list." }
+                            div.buttons {
+                                a.button.small rel="next" href=(self.at.clone().with("cursor", next)) { "Look further" }
+                                a.button.small href=(Link::new(self.at.path())) { "Show everything" }
+                            }
+                        }
+                    } @else if filtered || self.at.get("cursor").is_some() {
                         div.empty {
                             p.lead { "Nothing matches." }
                             p { a href=(Link::new(self.at.path())) { "Show everything" } }

@@ -1,10 +1,18 @@
-//! The shortener's pages in the console: the list of links, and one link.
+//! The shortener's pages in the console: links, one link, domains and UTM templates.
 //!
-//! Both are drawn by the server and work without script; with it, a stream of events keeps tiles and chart fresh.
+//! All are drawn by the server and work without script; with it, a stream of events keeps tiles and charts fresh.
 
+mod bulk;
 mod chart;
 mod detail;
+mod domains;
+mod edit;
+mod form;
+mod history;
 mod list;
+mod panels;
+mod qr;
+mod templates;
 
 use std::time::Duration;
 
@@ -17,20 +25,25 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use console::{Chrome, Confirm, Link as Address, Markup, confirmed, live};
+use console::{Chrome, Link as Address, Markup, TimeRange, live};
 use http::{HeaderValue, StatusCode, header};
-use kernel::{Problem, Shutdown, Timestamp};
-use serde::Deserialize;
+use kernel::{Problem, Shutdown};
 use web::Form;
 
-use crate::{
-    error::Error,
-    service::{NewLink, Shortener},
-};
+use self::form::Sent;
+use crate::{model::Link, service::Shortener};
 
 /// The page of the list; below it, the page of each link.
 pub const PATH: &str = "/console/links";
-/// Where the streams of events are; apart from the pages, so that no code can be taken for one.
+/// The page of domains; below it, the page of each.
+const DOMAINS: &str = "/console/domains";
+/// The page of UTM templates; below it, the page of each.
+const TEMPLATES: &str = "/console/utm-templates";
+/// What is done to several links; apart from the pages of links, so that no code can be taken for it.
+const BULK: &str = "/console/link-changes";
+/// QR codes as files; apart from the pages of links for the same reason.
+const QR: &str = "/console/link-codes";
+/// Where the streams of events are; apart from the pages for the same reason.
 const STREAMS: &str = "/console/live/links";
 /// The scope that these pages ask for, before its verb.
 const SYSTEM: &str = "links";
@@ -38,6 +51,8 @@ const SYSTEM: &str = "links";
 const REFRESH: Duration = Duration::from_secs(2);
 /// A stream ends after this time; the browser opens another. A forgotten tab costs a bounded time.
 const STREAM_LIFE: Duration = Duration::from_mins(10);
+/// A destination in examples.
+const EXAMPLE: &str = "https://example.com/a/long/page";
 
 #[derive(Clone)]
 struct Pages {
@@ -49,16 +64,75 @@ struct Pages {
 /// listener is asked for.
 pub fn routes(shortener: Shortener, shutdown: Shutdown) -> Router {
     Router::new()
-        .route(PATH, get(list_page).post(create))
+        .route(PATH, get(list_page).post(list::create))
         .route("/console/links/{code}", get(link_page))
-        .route("/console/links/{code}/delete", post(delete))
+        .route("/console/links/{code}/edit", get(edit::page).post(edit::change))
+        .route("/console/links/{code}/state", post(edit::switch))
+        .route("/console/links/{code}/delete", post(edit::delete))
+        .route(BULK, post(bulk::change))
+        .route("/console/link-codes/{code}/{format}", get(qr::file))
+        .route(DOMAINS, get(domains::list).post(domains::add))
+        .route("/console/domains/{host}", get(domains::page).post(domains::change))
+        .route("/console/domains/{host}/remove", post(domains::remove))
+        .route(TEMPLATES, get(templates::list).post(templates::put))
+        .route("/console/utm-templates/{name}", get(templates::page))
+        .route("/console/utm-templates/{name}/delete", post(templates::delete))
         .route(STREAMS, get(list_stream))
         .route("/console/live/links/{code}", get(link_stream))
         .with_state(Pages { shortener, shutdown })
 }
 
-fn address_of(code: &str) -> Address {
-    Address::new(format!("{PATH}/{code}"))
+/// The page of a code on the domain that `at` names.
+fn address_of(code: &str, host: Option<&str>) -> Address {
+    with_domain(Address::new(format!("{PATH}/{code}")), host)
+}
+
+/// Something about a link: `edit`, `state`, `delete`.
+fn action_of(link: &Link, action: &str) -> Address {
+    with_domain(Address::new(format!("{PATH}/{}/{action}", link.code)), link.host.as_deref())
+}
+
+fn page_of(link: &Link) -> Address {
+    address_of(link.code.as_str(), link.host.as_deref())
+}
+
+fn with_domain(address: Address, host: Option<&str>) -> Address {
+    match host {
+        Some(host) => address.with("domain", host),
+        None => address,
+    }
+}
+
+/// The same in the API.
+fn api_path(link: &Link, rest: &str) -> String {
+    with_domain(Address::new(format!("/v1/links/{}{rest}", link.code)), link.host.as_deref()).to_string()
+}
+
+/// The host that the address of a page names; `None` for the installation's own.
+fn host_of(chrome: &Chrome) -> Option<&str> {
+    chrome.at().get("domain").filter(|host| !host.is_empty())
+}
+
+/// An address as people say it.
+fn shown_url(url: &str) -> &str {
+    url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url)
+}
+
+/// Pages about clicks look back a week unless their address says otherwise: most links are followed for days.
+fn a_week(mut chrome: Chrome) -> Chrome {
+    if chrome.at().get("range").is_none() {
+        chrome.range = TimeRange::Week;
+    }
+    chrome
+}
+
+/// `1 link`, `3 links`.
+fn counted(count: usize, one: &str) -> String {
+    format!(
+        "{} {one}{}",
+        console::format::full(i64::try_from(count).unwrap_or(i64::MAX)),
+        if count == 1 { "" } else { "s" }
+    )
 }
 
 async fn list_page(
@@ -66,6 +140,7 @@ async fn list_page(
     Extension(chrome): Extension<Chrome>,
     State(Pages { shortener, .. }): State<Pages>,
 ) -> Response {
+    let chrome = a_week(chrome);
     let drawn = async {
         caller.require(SYSTEM, "read")?;
         list::page(&chrome, &shortener, caller.project(), None).await
@@ -79,90 +154,12 @@ async fn link_page(
     State(Pages { shortener, .. }): State<Pages>,
     Path(code): Path<String>,
 ) -> Response {
+    let chrome = a_week(chrome);
     let drawn = async {
         caller.require(SYSTEM, "read")?;
         detail::page(&chrome, &shortener, caller.project(), &code, None).await
     };
     answer(&chrome, drawn.await, StatusCode::OK)
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct CreateForm {
-    csrf: String,
-    url: String,
-    #[serde(default)]
-    alias: String,
-    #[serde(default)]
-    expires_at: String,
-    /// Drawn with the form: sending it twice makes one link.
-    once: String,
-}
-
-async fn create(
-    caller: Caller,
-    Extension(chrome): Extension<Chrome>,
-    State(Pages { shortener, .. }): State<Pages>,
-    Form(form): Form<CreateForm>,
-) -> Response {
-    let made = async {
-        caller.require(SYSTEM, "write")?;
-        check_csrf(&chrome, &form.csrf)?;
-        let expires_at = read_time(&form.expires_at)?;
-        let alias = Some(form.alias.trim().to_owned()).filter(|a| !a.is_empty());
-        let token = Some(format!("console-{}", form.once)).filter(|t| t.len() == 8 + 32);
-        Ok::<_, Problem>(
-            shortener
-                .create(
-                    caller.principal(),
-                    NewLink { url: form.url.clone(), alias, expires_at, token, ..NewLink::default() },
-                )
-                .await?,
-        )
-    };
-    match made.await {
-        Ok(made) => {
-            let to = address_of(made.link.code.as_str()).with("made", "1");
-            Redirect::to(&to.to_string()).into_response()
-        }
-        Err(problem) => {
-            let status = web::status(problem.code.kind);
-            let drawn = list::page(&chrome, &shortener, caller.project(), Some((&form, &problem))).await;
-            answer(&chrome, drawn, status)
-        }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct DeleteForm {
-    csrf: String,
-    #[serde(rename = "confirm")]
-    typed: String,
-}
-
-async fn delete(
-    caller: Caller,
-    Extension(chrome): Extension<Chrome>,
-    State(Pages { shortener, .. }): State<Pages>,
-    Path(code): Path<String>,
-    Form(form): Form<DeleteForm>,
-) -> Response {
-    let deleted = async {
-        caller.require(SYSTEM, "write")?;
-        check_csrf(&chrome, &form.csrf)?;
-        if !confirmed(&form.typed, &code) {
-            return Ok(false);
-        }
-        shortener.delete(caller.principal(), None, &code, None).await?;
-        Ok::<_, Problem>(true)
-    };
-    match deleted.await {
-        Ok(true) => Redirect::to(&Address::new(PATH).with("deleted", &code).to_string()).into_response(),
-        Ok(false) => {
-            let drawn = detail::page(&chrome, &shortener, caller.project(), &code, Some(Confirm::refused)).await;
-            answer(&chrome, drawn, StatusCode::UNPROCESSABLE_ENTITY)
-        }
-        Err(problem) => answer(&chrome, Err(problem), StatusCode::OK),
-    }
 }
 
 async fn list_stream(caller: Caller, Extension(chrome): Extension<Chrome>, State(pages): State<Pages>) -> Response {
@@ -198,6 +195,21 @@ async fn link_stream(
         Err(e) => answer(&chrome, Err(e.into()), StatusCode::OK),
     }
 }
+
+/// A form that was sent: what it holds, when it was drawn for this session and its sender may write.
+fn accept(caller: &Caller, chrome: &Chrome, pairs: Vec<(String, String)>) -> Result<Sent, Problem> {
+    let sent = Sent::new(pairs);
+    caller.require(SYSTEM, "write")?;
+    form::check_csrf(chrome, &sent)?;
+    Ok(sent)
+}
+
+/// Where a form leads that did what it says.
+fn see(address: &Address) -> Response {
+    Redirect::to(&address.to_string()).into_response()
+}
+
+type Pairs = Form<Vec<(String, String)>>;
 
 /// Fragments by their ids.
 type Fragments = Vec<(&'static str, Markup)>;
@@ -241,14 +253,6 @@ where
     response
 }
 
-/// Refuses a form that was not drawn for this session.
-fn check_csrf(chrome: &Chrome, csrf: &str) -> Result<(), Problem> {
-    if !chrome.csrf.is_empty() && chrome.csrf == csrf {
-        return Ok(());
-    }
-    Err(Problem::new(&access::error::FORM_EXPIRED, "Nothing was done. Load the page again and send the form anew."))
-}
-
 /// The page, or a page that says why not.
 fn answer(chrome: &Chrome, drawn: Result<Markup, Problem>, status: StatusCode) -> Response {
     match drawn {
@@ -260,14 +264,4 @@ fn answer(chrome: &Chrome, drawn: Result<Markup, Problem>, status: StatusCode) -
 fn page_response(status: StatusCode, page: &Markup) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, page.0.clone()).into_response()
-}
-
-/// Reads `datetime-local` as UTC; empty is none.
-fn read_time(text: &str) -> Result<Option<Timestamp>, Error> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let seconds = if text.len() == "2036-01-01T00:00".len() { ":00" } else { "" };
-    Timestamp::parse(&format!("{text}{seconds}Z")).map(Some).ok_or(Error::ExpiryInvalid)
 }

@@ -7,11 +7,13 @@
 //! | [`Chart::line`] | latency (p50 and p99 together), gauges |
 //! | [`Chart::area`] | parts of a whole over time |
 //! | [`Chart::bars`] | counts by time bucket |
+//! | [`Breakdown`] | parts of a whole by name |
 //! | [`HeatMap`] | where latencies fall, over time |
 //! | [`Histogram`] | how values are spread |
 //! | [`sparkline`] | the course of one number, beside it |
 //! | [`Topology`] | what talks to what |
 
+mod breakdown;
 mod frame;
 mod heat;
 mod histogram;
@@ -20,6 +22,7 @@ mod series;
 mod spark;
 mod topology;
 
+pub use breakdown::Breakdown;
 pub use heat::{HeatMap, MAX_ROWS};
 pub use histogram::{Histogram, MAX_BUCKETS};
 pub use series::{Chart, MAX_POINTS, MAX_SERIES};

@@ -26,6 +26,30 @@ pub(super) fn series(range: TimeRange, now: Timestamp) -> Result<(Series, usize)
     Ok((Series::new(end.minus(range.duration()), end, step)?, group))
 }
 
+/// The days that hold a range which ends now: what is known of visitors is by day.
+pub(super) fn days(range: TimeRange, now: Timestamp) -> Result<Series, SeriesError> {
+    let end = now.floor(Step::Day.width()).plus(Step::Day.width());
+    // A range of days is so many days, today included.
+    let days = u32::try_from(range.duration().as_secs().div_ceil(Step::Day.width().as_secs())).unwrap_or(1);
+    Series::new(end.minus(Step::Day.width() * days), end, Step::Day)
+}
+
+/// Those days in words.
+pub(super) fn days_in_words(days: &Series) -> String {
+    match days.point_count() {
+        1 => "today".to_owned(),
+        count => format!("of {count} days, each day's added up"),
+    }
+}
+
+/// Visitors by day.
+pub(super) fn visitors(days: &Series, counts: &[u64]) -> Chart {
+    let times: Vec<Timestamp> =
+        (0..days.point_count()).map(|i| days.from.plus(days.step.width() * u32::try_from(i).unwrap_or(0))).collect();
+    let values: Vec<Option<f64>> = counts.iter().map(|count| Some(number(*count))).collect();
+    Chart::bars("Visitors by day").unit(Unit::Count).times(times).series("visitors", values)
+}
+
 /// The chart.
 pub(super) fn draw(points: &[ClickPoint], group: usize) -> Chart {
     let bars: Vec<(Timestamp, ClickCounts)> = points
@@ -69,6 +93,20 @@ pub(super) fn two_hours(now: Timestamp) -> Result<Series, SeriesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_of_days_end_with_today() {
+        let now = Timestamp::parse("2026-11-24T06:37:12.345Z").unwrap();
+        for (range, from, count) in [
+            (TimeRange::TenMinutes, "2026-11-24T00:00:00Z", 1),
+            (TimeRange::Day, "2026-11-24T00:00:00Z", 1),
+            (TimeRange::Week, "2026-11-18T00:00:00Z", 7),
+            (TimeRange::Quarter, "2026-08-27T00:00:00Z", 90),
+        ] {
+            let days = days(range, now).unwrap();
+            assert_eq!((days.from, days.point_count()), (Timestamp::parse(from).unwrap(), count), "{range:?}");
+        }
+    }
 
     #[test]
     fn every_range_is_whole_bars_and_few_enough() {

@@ -1,47 +1,118 @@
 //! The page of links.
 
+use access::Caller;
+use axum::{
+    extract::{Extension, State},
+    response::Response,
+};
 use console::{
-    Chrome, Column, Field, Filters, Flash, Form, Head, Link as Address, Markup, RequestBox, Row, Status, Table, Tile,
-    badge, empty, format, html, live, section, tiles,
+    Chrome, Column, Filters, Flash, Form, Head, Link as Address, Markup, RequestBox, Row, Status, Table, Tile, badge,
+    copyable, empty, format, html, live, section, tag, tiles,
 };
 use kernel::{Problem, ProjectId};
 use serde_json::json;
 
-use super::{CreateForm, Fragments, PATH, STREAMS, address_of, chart};
+use super::{
+    BULK, EXAMPLE, Fragments, PATH, Pages, Pairs, STREAMS, a_week, accept, answer, bulk, chart,
+    form::{Choices, LinkText, Sent, token},
+    page_of, see, shown_url,
+};
 use crate::{
     error::Error,
-    model::LinkWithClicks,
+    model::{DomainId, LinkStatus, LinkWithClicks},
     service::{LinkPage, Shortener},
     store::ListFilter,
 };
 
 const PAGE_ROWS: u32 = 25;
-const EXAMPLE: &str = "https://example.com/a/long/page";
+/// In the choice of domains: the installation's own, which has no name of its own in the API.
+const OWN: &str = "own";
+
+/// A form that was sent and refused.
+pub(super) type Refused<'a> = Option<(&'a LinkText, &'a Problem)>;
 
 /// The page; with the form as it was sent and what is wrong with it, when it was refused.
 pub(super) async fn page(
     chrome: &Chrome,
     shortener: &Shortener,
     project: &ProjectId,
-    refused: Option<(&CreateForm, &Problem)>,
+    refused: Refused<'_>,
 ) -> Result<Markup, Problem> {
     let at = chrome.at();
-    let prefix = at.get("code").map(str::trim).filter(|p| !p.is_empty());
-    let filter = ListFilter { prefix: prefix.map(str::to_owned), ..ListFilter::default() };
-    let page = shortener.list(project, &filter, at.get("cursor"), PAGE_ROWS).await?;
-    let parts = fragments(chrome, shortener, project).await?;
-    let head = Head::new("Links", "Short URLs of this project, where they lead, and how often they are followed.")
-        .live(Address::new(STREAMS).with("range", chrome.range.name()))
-        .ranged();
+    let choices = Choices::load(shortener, project).await?;
+    let filters = filters(&choices, at);
+    // Who looks for a link wants the list first.
+    let is_searching = refused.is_none() && (filters.active(at) || at.get("cursor").is_some());
+    let page = match filter(chrome, shortener, project).await? {
+        Some(filter) => shortener.list(project, &filter, at.get("cursor"), PAGE_ROWS).await?,
+        None => LinkPage { links: Vec::new(), next_cursor: None },
+    };
+    let mut head = Head::new("Links", "Short URLs of this project, where they lead, and how often they are followed.");
+    let mut parts = Vec::new();
+    if is_searching {
+        head = head.actions(html! { a.button.primary href=(PATH) { "New link" } });
+    } else {
+        head = head.live(Address::new(STREAMS).with("range", chrome.range.name())).ranged();
+        parts = fragments(chrome, shortener, project).await?;
+    }
     let body = html! {
-        @if let Some(code) = at.get("deleted") {
-            (Flash::done(format!("{code} is deleted. It answers 404 from now on, and its code is never given again.")))
-        }
+        @if let Some(flash) = flash(at) { (flash) }
         @for (id, content) in parts { (live::fragment(id, content)) }
-        (section("Shorten a URL", form(chrome, shortener, refused)))
-        (section("Links", table(chrome, shortener, &page)))
+        @if !is_searching { (section("Shorten a URL", form(chrome, shortener, &choices, refused))) }
+        (section("All links", table(chrome, shortener, &page, filters)))
     };
     Ok(chrome.page_with(head, body))
+}
+
+/// What the request before did.
+fn flash(at: &Address) -> Option<Flash> {
+    if let Some(code) = at.get("deleted") {
+        return Some(Flash::done(format!(
+            "{code} is deleted. It answers 404 from now on, and its code is never given again."
+        )));
+    }
+    bulk::flash(at)
+}
+
+/// What the address asks for; `None` for what no link can be.
+async fn filter(chrome: &Chrome, shortener: &Shortener, project: &ProjectId) -> Result<Option<ListFilter>, Problem> {
+    let given = |name: &str| chrome.at().get(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let domain = match given("domain") {
+        None => None,
+        Some(host) if host == OWN => Some(DomainId::OWN),
+        Some(host) => match shortener.domain(project, &host).await {
+            Ok(domain) => Some(domain.id),
+            Err(Error::DomainNotFound) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let status = given("status");
+    let status = match status.as_deref().map(LinkStatus::parse) {
+        Some(None) => return Ok(None),
+        Some(status) => status,
+        None => None,
+    };
+    let tag = given("tag").map(|tag| tag.to_lowercase());
+    Ok(Some(ListFilter { prefix: given("code"), tag, domain, status, text: given("q") }))
+}
+
+fn filters(choices: &Choices, at: &Address) -> Filters {
+    let filters = Filters::new()
+        .text("q", "Code, URL or title holds", "Code, URL or title")
+        .text("code", "Code starts with", "Code starts with")
+        .text("tag", "Tag", "Tag");
+    let filters = if choices.hosts.is_empty() && at.get("domain").is_none() {
+        filters
+    } else {
+        let all = [(String::new(), "all".to_owned()), (OWN.to_owned(), choices.own_host.clone())];
+        let hosts = choices.hosts.iter().map(|host| (host.clone(), host.clone()));
+        filters.choice("domain", "Domain", all.into_iter().chain(hosts))
+    };
+    filters.choice(
+        "status",
+        "State",
+        std::iter::once(("", "all")).chain(LinkStatus::ALL.map(|status| (status.as_str(), words(status)))),
+    )
 }
 
 /// What changes from second to second.
@@ -85,77 +156,123 @@ pub(super) async fn fragments(
     ])
 }
 
-fn form(chrome: &Chrome, shortener: &Shortener, refused: Option<(&CreateForm, &Problem)>) -> Markup {
-    let given = |get: fn(&CreateForm) -> &String| refused.map(|(form, _)| get(form).clone()).unwrap_or_default();
-    let request = RequestBox::post("/v1/links").json(json!({ "url": EXAMPLE })).cli(["links", "create", EXAMPLE]);
+fn example() -> RequestBox {
+    RequestBox::post("/v1/links").json(json!({ "url": EXAMPLE })).cli(["links", "create", EXAMPLE])
+}
+
+fn form(chrome: &Chrome, shortener: &Shortener, choices: &Choices, refused: Refused<'_>) -> Markup {
+    let blank = LinkText::default();
+    let text = refused.map_or(&blank, |(text, _)| text);
     let mut form = Form::post(chrome, PATH)
         .hidden("once", shortener.form_token())
-        .field(
-            Field::url("url", "Destination")
-                .value(given(|f| &f.url))
-                .placeholder(EXAMPLE)
-                .help("An http or https URL of at most 2048 characters.")
-                .longest(2048)
-                .required(),
-        )
-        .field(
-            Field::text("alias", "Alias")
-                .value(given(|f| &f.alias))
-                .help("3 to 64 of A-Z, a-z, 0-9, _ and -. Left empty: a code that cannot be guessed.")
-                .longest(64)
-                .mono(),
-        )
-        .field(
-            Field::date_time("expires_at", "Expires (UTC)")
-                .value(given(|f| &f.expires_at))
-                .help("From then on it answers 410. Left empty: never."),
-        )
+        .fields(text.new_fields(choices))
         .submit("Shorten");
     if let Some((_, problem)) = refused {
         form = form.problem(problem);
     }
-    let form = form.request(chrome, &request);
+    let form = form.request(chrome, &example());
     html! { (form) }
 }
 
-fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage) -> Markup {
-    let first = RequestBox::post("/v1/links").json(json!({ "url": EXAMPLE })).cli(["links", "create", EXAMPLE]).open();
-    let table = Table::new("Links", chrome.at())
-        .column(Column::text("code", "Code"))
-        .column(Column::text("url", "Destination").cut())
+fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage, filters: Filters) -> Markup {
+    // What was done before is said once.
+    let at = ["done", "count", "of", "deleted"].into_iter().fold(chrome.at().clone(), Address::without);
+    let action = Address::new(BULK).with("next", &at);
+    let table = Table::new("Links", &at)
+        .column(Column::text("link", "Link"))
+        .column(Column::text("url", "Leads to").cut())
+        .column(Column::text("tags", "Tags"))
         .column(Column::number("clicks", "Clicks"))
-        .column(Column::number("bots", "Bots"))
         .column(Column::text("last", "Last click"))
-        .column(Column::text("created", "Created"))
         .column(Column::text("state", "State"))
         .rows(page.links.iter().map(|l| row(shortener, l)))
-        .filters(Filters::new().text("code", "Code starts with", "spring"))
+        .filters(filters)
         .next_cursor(page.next_cursor.clone())
+        .bulk(action, chrome.csrf.clone())
+        .bulk_button("enable", "Enable…", false)
+        .bulk_button("disable", "Disable…", false)
+        .bulk_button("delete", "Delete…", true)
         .empty(empty(
             "No links yet.",
             "A short link leads visitors of the public listener to its destination, and counts them.",
-            chrome.request(&first),
+            chrome.request(&example().open()),
         ));
     html! { (table) }
 }
 
 fn row(shortener: &Shortener, listed: &LinkWithClicks) -> Row {
     let (link, now) = (&listed.link, shortener.now());
-    Row::new(link.code.as_str())
-        .link(link.code.as_str(), &address_of(link.code.as_str()))
-        .cell(html! { a href=(link.url) rel="noreferrer nofollow" title=(link.url) { (link.url) } })
-        .cell(format::full(i64::try_from(listed.total.people).unwrap_or(i64::MAX)))
-        .cell(format::full(i64::try_from(listed.total.bots).unwrap_or(i64::MAX)))
-        .cell(listed.last_click_at.map_or_else(|| html! { "–" }, |at| format::time(at, now)))
-        .cell(format::time(link.created_at, now))
+    let short_url = shortener.short_url(link);
+    let title = if link.title.is_empty() { shown_url(&link.url) } else { &link.title };
+    let count = |n| format::full(i64::try_from(n).unwrap_or(i64::MAX));
+    Row::new(bulk::id_of(link))
+        .named(shown_url(&short_url))
+        .cell(html! {
+            a.strong href=(page_of(link)) { (link.code) }
+            div.quiet { (copyable(&short_url)) }
+        })
+        .cell(html! {
+            span.strong { (title) }
+            div { a.quiet href=(link.url) rel="noreferrer nofollow" title=(link.url) { (link.url) } }
+        })
+        .cell(html! {
+            @for word in &link.tags { a href=(Address::new(PATH).with("tag", word)) { (tag(word)) } " " }
+        })
+        .cell(html! {
+            (count(listed.total.people))
+            @if listed.total.bots > 0 { div.note { "+ " (count(listed.total.bots)) " bots" } }
+        })
+        .cell(last_click(listed).map_or_else(|| html! { "–" }, |at| format::time(at, now)))
         .cell(state(shortener, listed))
+}
+
+/// The last click, which cannot have come before there was a link: clocks of several nodes differ a little.
+pub(super) fn last_click(listed: &LinkWithClicks) -> Option<kernel::Timestamp> {
+    listed.last_click_at.map(|at| at.max(listed.link.created_at))
+}
+
+/// A status in words.
+pub(super) const fn words(status: LinkStatus) -> &'static str {
+    match status {
+        LinkStatus::Active => "active",
+        LinkStatus::Scheduled => "scheduled",
+        LinkStatus::Expired => "expired",
+        LinkStatus::Disabled => "disabled",
+        LinkStatus::TakenDown => "taken down",
+    }
 }
 
 /// Whether a link can be followed.
 pub(super) fn state(shortener: &Shortener, listed: &LinkWithClicks) -> Markup {
-    if listed.link.is_expired(shortener.now()) {
-        badge(Status::Unknown, "expired")
-    } else {
-        badge(Status::Ok, "active")
+    let status = listed.link.status(shortener.now());
+    let shape = match status {
+        LinkStatus::Active => Status::Ok,
+        LinkStatus::Scheduled => Status::Degraded,
+        LinkStatus::Expired | LinkStatus::Disabled => Status::Unknown,
+        LinkStatus::TakenDown => Status::Down,
+    };
+    badge(shape, words(status))
+}
+
+/// Makes the link of a form.
+pub(super) async fn create(
+    caller: Caller,
+    Extension(chrome): Extension<Chrome>,
+    State(Pages { shortener, .. }): State<Pages>,
+    pairs: Pairs,
+) -> Response {
+    let chrome = a_week(chrome);
+    let text = LinkText::read(&Sent::new(pairs.0.clone()));
+    let made = async {
+        let sent = accept(&caller, &chrome, pairs.0)?;
+        Ok::<_, Problem>(shortener.create(caller.principal(), text.new_link(token(&sent))?).await?)
+    };
+    match made.await {
+        Ok(made) => see(&page_of(&made.link).with("made", "1")),
+        Err(problem) => {
+            let status = web::status(problem.code.kind);
+            let drawn = page(&chrome, &shortener, caller.project(), Some((&text, &problem))).await;
+            answer(&chrome, drawn, status)
+        }
     }
 }

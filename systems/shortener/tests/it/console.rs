@@ -71,7 +71,7 @@ async fn a_link_is_made_looked_at_and_deleted() {
         "mainstay links create",
         "curl",
         "name=\"once\"",
-        "data-live=\"/console/live/links?range=1h\"",
+        "data-live=\"/console/live/links?range=7d\"",
     ] {
         assert!(empty.text.contains(part), "{part}");
     }
@@ -96,6 +96,9 @@ async fn a_link_is_made_looked_at_and_deleted() {
         "2036-01-01",
         "Last followed",
         "Delete this link",
+        "Referrers",
+        "Download PNG",
+        "https://go.example.com/spring+",
         "links clicks spring",
         "<svg",
     ] {
@@ -130,7 +133,7 @@ async fn what_is_refused_says_why_and_keeps_what_was_typed() {
         ),
         ("url=https%3A%2F%2Fexample.com&alias=admin", 422, vec!["SHORTENER_ALIAS_RESERVED"]),
         ("url=https%3A%2F%2Fexample.com&expires_at=2020-01-01T00%3A00", 422, vec!["SHORTENER_EXPIRY_INVALID"]),
-        ("url=https%3A%2F%2Fexample.com&expires_at=soon", 422, vec!["SHORTENER_EXPIRY_INVALID"]),
+        ("url=https%3A%2F%2Fexample.com&expires_at=soon", 422, vec!["SHORTENER_LINK_INVALID", "f-expires_at-note"]),
     ] {
         let got = browser.post("/console/links", &format!("csrf=the-token&once=x&{form}")).await;
         assert_eq!(got.status, status, "{form}");
@@ -151,13 +154,210 @@ async fn what_is_refused_says_why_and_keeps_what_was_typed() {
 }
 
 #[tokio::test]
+async fn a_link_is_made_with_everything_and_edited() {
+    let browser = Browser::new().await;
+    let form = "csrf=the-token&url=https%3A%2F%2Fexample.com%2F&alias=spring&title=Spring+sale&tags=spring%2C+mail&notes=a%0D%0Ab\
+                &max_clicks=50&redirect=307&forward_query=on&utm%2Fsource=mail&password=open+sesame\
+                &rules%2F0%2Fdevice=&rules%2F1%2Fdevice=mobile%2C+tablet&rules%2F1%2Fto=https%3A%2F%2Fa.example%2F+3%0D%0Ahttps%3A%2F%2Fb.example%2F\
+                &split%2F0%2Furl=https%3A%2F%2Fc.example%2F&split%2F0%2Fweight=2&split%2F1%2Furl=https%3A%2F%2Fd.example%2F";
+    assert_eq!(browser.post("/console/links", form).await.status, 303);
+    let made = browser.node.shortener.get(&browser.who.project, "spring").await.unwrap().link;
+    let weights = |variants: &[shortener::model::Variant]| variants.iter().map(|v| v.weight).collect::<Vec<_>>();
+    assert_eq!((made.title.as_str(), made.notes.as_str(), made.max_clicks), ("Spring sale", "a\nb", Some(50)));
+    assert_eq!((weights(&made.settings.rules[0].to), weights(&made.settings.split)), (vec![3, 1], vec![2, 1]));
+    assert!(made.settings.forward_query && made.settings.password.is_some());
+
+    let page = browser.get("/console/links/spring/edit").await.text;
+    for part in
+        ["value=\"Spring sale\"", "https://a.example/ 3", "name=\"without_password\"", "value=\"50\"", "mobile, tablet"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("sesame") && !page.contains("pbkdf2"), "the password is not shown");
+
+    // What the form shows, sent back with one change.
+    let sent = form.replace("title=Spring+sale", "title=Summer+sale").replace("password=open+sesame", "password=");
+    let saved = browser.post("/console/links/spring/edit", &format!("{sent}&version=1&has_password=yes")).await;
+    assert_eq!(
+        (saved.status, saved.headers[header::LOCATION].to_str().unwrap()),
+        (303, "/console/links/spring?done=saved")
+    );
+    let after = browser.node.shortener.get(&browser.who.project, "spring").await.unwrap().link;
+    assert_eq!(after.title, "Summer sale");
+    assert_eq!(after.settings, made.settings, "nothing else changed");
+    let page = browser.get("/console/links/spring").await.text;
+    for part in ["Title changed", "Spring sale", "Summer sale", "utm_source=mail", "visitors are asked for it"] {
+        assert!(page.contains(part), "{part}");
+    }
+
+    // Somebody else was faster.
+    let late = browser.post("/console/links/spring/edit", &format!("{sent}&version=1&has_password=yes&title=x")).await;
+    assert_eq!(late.status, 412);
+    assert!(late.text.contains("SHORTENER_LINK_CHANGED") && late.text.contains("name=\"version\" value=\"1\""));
+    // What is wrong stands beside its field, and what was typed is kept.
+    for (field, at) in [
+        ("max_clicks=0", "f-max_clicks-note"),
+        ("rules%2F0%2Fdevice=toaster&rules%2F0%2Fto=https%3A%2F%2Fa.example", "f-rules/0/device-note"),
+        ("rules%2F0%2Fdevice=tv&rules%2F0%2Fto=nonsense", "f-rules/0/to-note"),
+        ("split%2F0%2Furl=https%3A%2F%2Fa.example&split%2F0%2Fweight=x", "f-split/0/weight-note"),
+        ("password=abc", "f-password-note"),
+    ] {
+        let form = format!("csrf=the-token&version=2&url=https%3A%2F%2Fexample.com%2F&{field}");
+        let got = browser.post("/console/links/spring/edit", &form).await;
+        assert_eq!(got.status, 422, "{field}");
+        assert!(got.text.contains(&format!("<p class=\"error\" id=\"{at}\"")), "{field}: {}", got.text);
+    }
+}
+
+#[tokio::test]
+async fn links_are_switched_off_and_on_alone_and_together() {
+    let browser = Browser::new().await;
+    for code in ["one", "two", "three"] {
+        browser.node.alias(code, "https://example.com/").await.unwrap();
+    }
+    let off = browser.post("/console/links/one/state", "csrf=the-token&to=disabled").await;
+    assert_eq!(off.headers[header::LOCATION], "/console/links/one?done=disabled");
+    assert_eq!(browser.node.status("one").await, 403);
+    assert!(browser.get("/console/links/one?done=disabled").await.text.contains("Enable again"));
+    browser.post("/console/links/one/state", "csrf=the-token&to=active").await;
+    assert_eq!(browser.node.status("one").await, 302);
+
+    let bulk = "/console/link-changes?next=%2Fconsole%2Flinks%3Ftag%3Dx";
+    let chosen = "csrf=the-token&id=%2Fone&id=%2Ftwo&id=%2Fgone";
+    let asked = browser.post(bulk, &format!("{chosen}&do=disable")).await;
+    assert_eq!(asked.status, 200);
+    assert!(asked.text.contains("Disable 3 links?") && asked.text.contains("Cancel"));
+    assert_eq!(browser.node.status("one").await, 302, "asked, not done");
+    let done = browser.post(bulk, &format!("{chosen}&do=disable&sure=yes")).await;
+    assert_eq!(done.headers[header::LOCATION], "/console/links?tag=x&done=disable&count=2&of=3");
+    assert_eq!((browser.node.status("one").await, browser.node.status("three").await), (403, 302));
+    let told = browser.get("/console/links?done=disable&count=2&of=3").await.text;
+    assert!(told.contains("2 links are disabled") && told.contains("The others of 3 are gone"));
+
+    let wrong = browser.post(bulk, &format!("{chosen}&do=delete&sure=yes&confirm=2+links")).await;
+    assert_eq!(wrong.status, 422);
+    assert_eq!(browser.node.status("two").await, 403);
+    let done = browser.post(bulk, &format!("{chosen}&do=delete&sure=yes&confirm=3+links")).await;
+    assert_eq!(done.status, 303);
+    assert_eq!((browser.node.status("one").await, browser.node.status("three").await), (404, 302));
+    let none = browser.post(bulk, "csrf=the-token&do=delete").await;
+    assert_eq!(none.headers[header::LOCATION], "/console/links?tag=x&done=nothing");
+    for (form, status) in
+        [("csrf=no&do=delete&id=%2Fthree&sure=yes&confirm=1+link", 403), ("do=delete&id=%2Fthree", 403)]
+    {
+        assert_eq!(browser.post(bulk, form).await.status, status);
+    }
+    // `next` leads nowhere else.
+    let away = browser.post("/console/link-changes?next=https%3A%2F%2Fevil.example", "csrf=the-token&do=delete").await;
+    assert_eq!(away.headers[header::LOCATION], "/console?done=nothing");
+}
+
+#[tokio::test]
+async fn lists_are_filtered_by_their_address() {
+    let browser = Browser::new().await;
+    for n in 0..30 {
+        let form = format!("csrf=the-token&url=https%3A%2F%2Fexample.com%2F{n}&alias=page-{n}&tags=tag{}", n % 2);
+        assert_eq!(browser.post("/console/links", &form).await.status, 303);
+    }
+    browser.post("/console/links/page-3/state", "csrf=the-token&to=disabled").await;
+    let first = browser.get("/console/links").await.text;
+    assert!(first.contains("25 shown") && first.contains("Next page") && !first.contains("First page"));
+    let next = first.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap().replace("&amp;", "&");
+    let second = browser.get(&next).await.text;
+    assert!(second.contains("5 shown") && second.contains("First page"));
+    for (query, shown) in [
+        ("?tag=tag1", "15 shown"),
+        ("?code=page-2", "11 shown"),
+        ("?q=EXAMPLE.com%2F12", "1 shown"),
+        ("?status=disabled", "1 shown"),
+        ("?status=disabled&tag=tag0", "Nothing matches"),
+        ("?status=nonsense", "Nothing matches"),
+        ("?domain=other.example.com", "Nothing matches"),
+        ("?q=%25", "Nothing matches"),
+    ] {
+        let got = browser.get(&format!("/console/links{query}")).await;
+        assert_eq!(got.status, 200);
+        assert!(got.text.contains(shown), "{query}: {}", got.text);
+        assert!(got.text.contains("New link"), "who looks for a link gets the list first");
+    }
+    assert!(first.len() < 100_000, "{}", first.len());
+}
+
+#[tokio::test]
+async fn domains_and_templates_are_kept() {
+    let browser = Browser::new().await;
+    assert!(browser.get("/console/domains").await.text.contains("No domains yet."));
+    let added = browser
+        .post("/console/domains", "csrf=the-token&host=Go2.Example.com&root_url=&unknown_url=&ignores_case=on")
+        .await;
+    assert_eq!(added.headers[header::LOCATION], "/console/domains/go2.example.com?done=added");
+    let refused = browser.post("/console/domains", "csrf=the-token&host=http%3A%2F%2Fx&root_url=zz").await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.text.contains("SHORTENER_DOMAIN_INVALID") && refused.text.contains("value=\"http://x\""));
+    let saved = browser
+        .post("/console/domains/go2.example.com", "csrf=the-token&root_url=https%3A%2F%2Fexample.com%2F&unknown_url=")
+        .await;
+    assert_eq!(saved.status, 303);
+    assert!(browser.get("/console/domains").await.text.contains("example.com/"));
+    assert_eq!(browser.post("/console/domains/go2.example.com", "csrf=the-token&root_url=nope").await.status, 422);
+
+    // A link on it has pages of its own.
+    let made = browser
+        .post("/console/links", "csrf=the-token&url=https%3A%2F%2Fexample.com%2F&alias=Spring&domain=go2.example.com")
+        .await;
+    assert_eq!(made.headers[header::LOCATION], "/console/links/spring?domain=go2.example.com&made=1");
+    let page = browser.get("/console/links/spring?domain=go2.example.com").await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("/v1/links/spring?domain=go2.example.com"));
+    assert_eq!(browser.get("/console/links/spring").await.status, 404);
+    assert_eq!(browser.get("/console/links/spring/edit?domain=go2.example.com").await.status, 200);
+    assert!(browser.get("/console/links?domain=own").await.text.contains("Nothing matches"));
+    assert!(browser.get("/console/links?domain=go2.example.com").await.text.contains("1 shown"));
+    let svg = browser.get("/console/link-codes/spring/svg?domain=go2.example.com").await;
+    assert_eq!((svg.status, svg.headers[header::CONTENT_TYPE].to_str().unwrap()), (200, "image/svg+xml"));
+
+    let remove = "/console/domains/go2.example.com/remove";
+    assert_eq!(browser.post(remove, "csrf=the-token&confirm=go").await.status, 422);
+    let used = browser.post(remove, "csrf=the-token&confirm=go2.example.com").await;
+    assert_eq!(used.status, 409);
+    assert!(used.text.contains("Links are on this domain"));
+    browser.post("/console/links/spring/delete?domain=go2.example.com", "csrf=the-token&confirm=spring").await;
+    assert_eq!(browser.post(remove, "csrf=the-token&confirm=go2.example.com").await.status, 303);
+
+    let put = browser.post("/console/utm-templates", "csrf=the-token&name=mail&utm%2Fsource=newsletter").await;
+    assert_eq!(put.status, 303);
+    assert!(browser.get("/console/utm-templates").await.text.contains("utm_source=newsletter"));
+    assert!(browser.get("/console/utm-templates/mail").await.text.contains("value=\"newsletter\""));
+    assert!(browser.get("/console/links").await.text.contains("name=\"utm_template\""));
+    browser
+        .post("/console/links", "csrf=the-token&url=https%3A%2F%2Fexample.com%2F&alias=mailed&utm_template=mail")
+        .await;
+    let made = browser.node.shortener.get(&browser.who.project, "mailed").await.unwrap().link;
+    assert_eq!(made.settings.utm.source.as_deref(), Some("newsletter"));
+    assert_eq!(browser.post("/console/utm-templates", "csrf=the-token&name=a+b").await.status, 422);
+    assert_eq!(browser.post("/console/utm-templates/mail/delete", "csrf=the-token").await.status, 303);
+    assert_eq!(browser.post("/console/utm-templates/mail/delete", "csrf=the-token").await.status, 404);
+}
+
+#[tokio::test]
 async fn a_key_sees_what_its_scopes_allow() {
     let mut browser = Browser::new().await;
     browser.node.alias("mine", "https://example.com/").await.unwrap();
     browser.who.scopes = Scopes::parse("links:read").unwrap();
     assert_eq!(browser.get("/console/links").await.status, 200);
     assert_eq!(browser.post("/console/links", "csrf=the-token&once=x&url=https%3A%2F%2Fexample.com").await.status, 403);
-    assert_eq!(browser.post("/console/links/mine/delete", "csrf=the-token&confirm=mine").await.status, 403);
+    for (at, form) in [
+        ("/console/links/mine/delete", "confirm=mine"),
+        ("/console/links/mine/edit", "url=https%3A%2F%2Fexample.com&version=1"),
+        ("/console/links/mine/state", "to=disabled"),
+        ("/console/link-changes", "do=disable&sure=yes&id=%2Fmine"),
+        ("/console/domains", "host=go2.example.com"),
+        ("/console/utm-templates", "name=mail"),
+        ("/console/utm-templates/mail/delete", ""),
+    ] {
+        assert_eq!(browser.post(at, &format!("csrf=the-token&{form}")).await.status, 403, "{at}");
+    }
+    assert_eq!(browser.node.status("mine").await, 302);
     browser.who.project = kernel::ProjectId::parse("other").unwrap();
     assert_eq!(browser.get("/console/links/mine").await.status, 404);
     browser.who.scopes = Scopes::parse("jobs:admin").unwrap();
