@@ -121,10 +121,10 @@ fn a_form_is_read_within_a_bound() {
     let head = "POST /abc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     let (fits, over) = ("a".repeat(16 << 10), "a".repeat((16 << 10) + 1));
     for (rest, status) in [
-        (&["Content-Length: 3\r\n\r\n", "a=b"][..], "405"),
-        (&["Content-Length: 16384\r\n\r\n", &fits], "405"),
+        (&["Content-Length: 3\r\n\r\n", "a=b"][..], "404"),
+        (&["Content-Length: 16384\r\n\r\n", &fits], "404"),
         (&["Content-Length: 16385\r\n\r\n"], "413"),
-        (&["Transfer-Encoding: chunked\r\n\r\n4000\r\n", &fits, "\r\n0\r\n\r\n"], "405"),
+        (&["Transfer-Encoding: chunked\r\n\r\n4000\r\n", &fits, "\r\n0\r\n\r\n"], "404"),
         (&["Transfer-Encoding: chunked\r\n\r\n4001\r\n", &over], "413"),
         (&["Content-Length: 3\r\n\r\n", "a"], "408"),
     ] {

@@ -4,6 +4,7 @@
 mod browser;
 mod commands;
 mod contract;
+mod lane;
 mod listeners;
 mod nodes;
 mod support;

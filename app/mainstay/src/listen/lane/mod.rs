@@ -45,7 +45,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Answers to pipelined requests are sent when they are this many bytes, before more requests are looked at.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 /// How long shutdown waits for the rest of a request head of which a part is here.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// What the connections of one worker share.
 pub(super) struct Lane {
