@@ -35,6 +35,9 @@
 //!
 //! # Limits
 //! [`ShortenerConfig`]; [`model::MAX_URL_CHARS`], [`model::MAX_POINTS`], pages of at most 200 links.
+//! Clicks: [`model::MAX_VALUES`] values of a dimension a day, [`MAX_ANALYTICS_VALUES`] in an answer, 4096 hosts of referrers a worker
+//! between two looks at its queue, [`model::MAX_REFERRER_BYTES`] and [`model::MAX_AGENT_BYTES`] of what is read of headers, 1 MiB a
+//! segment, 100,000 clicks a roll, 512 MiB a file of countries.
 
 pub mod config;
 pub mod console;
