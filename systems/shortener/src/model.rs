@@ -32,7 +32,7 @@ pub use routing::{MAX_LOCATION_BYTES, Routes, Visitors, Ways};
 pub use segment::{Entry, Record, Referrer, SEGMENT_FORMAT, Segment, Traits, Writer};
 pub use sketch::{Position, Sketch};
 pub use tally::{Dimension, MAX_VALUES, Tally};
-pub use visitor::{Country, Facts, Language, MAX_REFERRER_BYTES, referrer_host};
+pub use visitor::{Country, Facts, Language, MAX_REFERRER_BYTES, agent_digest, referrer_host};
 
 use kernel::Timestamp;
 

@@ -185,7 +185,7 @@ impl Facts {
     pub fn of_headers(user_agent: Option<&[u8]>, accept_language: Option<&[u8]>, referer: Option<&[u8]>) -> Self {
         Self {
             agent: Agent::parse(user_agent.unwrap_or_default()),
-            agent_digest: digest(user_agent.unwrap_or_default()),
+            agent_digest: agent_digest(user_agent.unwrap_or_default()),
             language: accept_language.and_then(Language::of_header),
             country: None,
             referrer: referer.and_then(referrer_host),
@@ -193,8 +193,9 @@ impl Facts {
     }
 }
 
-/// The salt of the day is what keeps it from being turned back; this only makes a long text short.
-fn digest(user_agent: &[u8]) -> u64 {
+/// A number for a whole `User-Agent`, the same on every node. The salt of the day is what keeps it from being turned back; this only
+/// makes a long text short.
+pub fn agent_digest(user_agent: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(user_agent);
     hasher.finish()

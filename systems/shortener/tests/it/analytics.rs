@@ -127,24 +127,27 @@ async fn a_visitor_counts_once_a_day_on_all_nodes(engine: Engine) {
             }
         }
     }
-    assert_eq!(visitors(&nodes[0], &code, 1).await, 20);
+    // Few are counted exactly unless two of them fall into one of 2048 places, which the salt decides.
+    let twenty = visitors(&nodes[0], &code, 1).await;
+    assert!((17..=20).contains(&twenty), "{twenty}");
     // Another browser at the same address is another visitor; the language is not looked at.
     come(&nodes[1], &code, &Visitor { agent: PHONE, address: "192.0.2.1", ..SOMEBODY }).await;
     come(&nodes[1], &code, &Visitor { language: "fr", address: "192.0.2.1", ..SOMEBODY }).await;
     // Programs are no visitors.
     come(&nodes[1], &code, &Visitor { agent: BOT, address: "198.51.100.7", ..SOMEBODY }).await;
     nodes[1].shortener.flush_clicks().await.unwrap();
-    assert_eq!(visitors(&nodes[0], &code, 1).await, 21);
+    let more = visitors(&nodes[0], &code, 1).await;
+    assert!((twenty..=twenty + 1).contains(&more), "{more}");
     // The next day has another salt: the same people count anew.
     world.sim.advance(DAY);
     for node in &nodes {
         come(node, &code, &SOMEBODY).await;
         node.shortener.flush_clicks().await.unwrap();
     }
-    assert_eq!((visitors(&nodes[0], &code, 1).await, visitors(&nodes[0], &code, 2).await), (21, 22));
+    assert_eq!((visitors(&nodes[0], &code, 1).await, visitors(&nodes[0], &code, 2).await), (more, more + 1));
     let series = Series::new(START, START.plus(DAY * 3), Step::Day).unwrap();
     let project = ProjectId::default_project();
-    assert_eq!(nodes[0].shortener.project_visitors(&project, series).await.unwrap(), [21, 1, 0]);
+    assert_eq!(nodes[0].shortener.project_visitors(&project, series).await.unwrap(), [more, 1, 0]);
 }
 
 async fn number(world: &World, sql: &'static str) -> i64 {
@@ -159,6 +162,8 @@ async fn a_day_that_is_over_keeps_only_its_number(engine: Engine) {
         come(&node, &code, &Visitor { address: &format!("192.0.2.{i}"), ..SOMEBODY }).await;
     }
     node.shortener.flush_clicks().await.unwrap();
+    let nine = visitors(&node, &code, 1).await;
+    assert!((7..=9).contains(&nine), "{nine}");
     // In memory over the end of the day: it comes late.
     come(&node, &code, &Visitor { address: "192.0.2.200", ..SOMEBODY }).await;
     let sketches = "SELECT CAST(COUNT(sketch) AS BIGINT) FROM shortener_link_days";
@@ -177,7 +182,7 @@ async fn a_day_that_is_over_keeps_only_its_number(engine: Engine) {
     node.shortener.flush_clicks().await.unwrap();
     let found = of_link(&node, &code, Dimension::Language, 1).await;
     // A click that comes late is counted; whether its visitor came before cannot be known any more.
-    assert_eq!((found.total.people, found.visitors, values(&found)), (10, 9, vec![("de", 10)]));
+    assert_eq!((found.total.people, found.visitors, values(&found)), (10, nine, vec![("de", 10)]));
     assert_eq!(number(&world, sketches).await, 0);
 }
 
@@ -270,12 +275,14 @@ async fn the_api_answers_by_dimension() {
     come(&node, &code, &Visitor { referer: "", ..SOMEBODY }).await;
     come(&node, &code, &Visitor { agent: BOT, ..SOMEBODY }).await;
     node.shortener.flush_clicks().await.unwrap();
+    let two = visitors(&node, &code, 1).await;
+    assert!((1..=2).contains(&two), "{two}");
     let app = as_key(&node, "default", &["links:read"]);
     let get = async |path: &str| send(&app, Method::GET, path, &[], None).await;
     let path = format!("/v1/links/{code}/analytics");
     let found = get(&format!("{path}?limit=1&to=2026-11-24T05:00:00Z")).await;
     let expected = json!({
-        "from": "2026-10-25T00:00:00Z", "to": "2026-11-25T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": 2,
+        "from": "2026-10-25T00:00:00Z", "to": "2026-11-25T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": two,
         "dimension": "referrer", "values": [{ "value": "example.org", "click_count": 3 }], "other_click_count": 1,
     });
     assert_eq!((found.status, found.json), (200, expected));
@@ -286,7 +293,7 @@ async fn the_api_answers_by_dimension() {
         get(&format!("/v1/links/{code}/clicks?step=day&from=2026-11-23T00:00:00Z&to=2026-11-25T00:00:00Z")).await;
     let expected = json!([
         { "at": "2026-11-23T00:00:00Z", "click_count": 0, "bot_count": 0, "visitor_count": 0 },
-        { "at": "2026-11-24T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": 2 },
+        { "at": "2026-11-24T00:00:00Z", "click_count": 4, "bot_count": 1, "visitor_count": two },
     ]);
     assert_eq!(days.json["points"], expected);
     let hours = get(&format!("/v1/links/{code}/clicks?from=2026-11-24T00:00:00Z&to=2026-11-24T01:00:00Z")).await;

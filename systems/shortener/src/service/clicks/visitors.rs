@@ -17,11 +17,11 @@ use kernel::{Clock, Rng, Timestamp};
 use siphasher::sip::SipHasher13;
 
 use crate::{
-    model::{Facts, Position, Step},
+    model::{Agent, Facts, Language, Position, Step, agent_digest, referrer_host},
     store,
 };
 
-/// Different headers that each worker remembers the facts of; about 200 bytes each.
+/// Different values of a header that each worker remembers; about 100 bytes each.
 const REMEMBERED: usize = 1024;
 /// How long after its day a salt is kept, for nodes whose clocks are behind.
 pub(crate) const SALT_GRACE: Duration = Duration::from_mins(10);
@@ -71,13 +71,48 @@ impl Salts {
     }
 }
 
-type Slots = Vec<Option<(u64, Facts)>>;
+/// What was read from one header, by a hash of it under a key of this process; the header itself is not kept. A slot has the last
+/// one that fell into it.
+#[derive(Debug)]
+struct Slots<T>(Vec<Option<(u64, T)>>);
 
-/// What each worker read from headers lately, so that nothing is read twice in a row. A slot belongs to a hash of the headers under
-/// a key of this process; they themselves are not kept.
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Clone> Slots<T> {
+    fn get(&mut self, key: &Salt, header: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
+        let mut hasher = SipHasher13::new_with_key(key);
+        hasher.write(header);
+        let hash = hasher.finish();
+        if self.0.is_empty() {
+            self.0.resize(REMEMBERED, None);
+        }
+        let index = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
+        match &self.0[index] {
+            Some((known, value)) if *known == hash => value.clone(),
+            _ => {
+                let value = read(header);
+                self.0[index] = Some((hash, value.clone()));
+                value
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    agents: Slots<(Agent, u64)>,
+    languages: Slots<Option<Language>>,
+    referrers: Slots<Option<Arc<str>>>,
+}
+
+/// What each worker read from headers lately, each header for itself: there are few that are common, and very many combinations.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    workers: Box<[Mutex<Slots>]>,
+    workers: Box<[Mutex<Memory>]>,
     key: Salt,
 }
 
@@ -94,30 +129,16 @@ impl Remembered {
         accept_language: Option<&[u8]>,
         referer: Option<&[u8]>,
     ) -> Facts {
-        let read = || Facts::of_headers(user_agent, accept_language, referer);
-        let mut slots = match self.workers[worker % self.workers.len()].try_lock() {
-            Ok(slots) => slots,
+        let mut memory = match self.workers[worker % self.workers.len()].try_lock() {
+            Ok(memory) => memory,
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
-            Err(TryLockError::WouldBlock) => return read(),
+            Err(TryLockError::WouldBlock) => return Facts::of_headers(user_agent, accept_language, referer),
         };
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        for header in [user_agent, accept_language, referer] {
-            hasher.write_usize(header.map_or(usize::MAX, <[u8]>::len));
-            hasher.write(header.unwrap_or_default());
-        }
-        let hash = hasher.finish();
-        if slots.is_empty() {
-            slots.resize(REMEMBERED, None);
-        }
-        let index = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
-        match &slots[index] {
-            Some((known, facts)) if *known == hash => facts.clone(),
-            _ => {
-                let facts = read();
-                slots[index] = Some((hash, facts.clone()));
-                facts
-            }
-        }
+        let read_agent = |header: &[u8]| (Agent::parse(header), agent_digest(header));
+        let (agent, agent_digest) = memory.agents.get(&self.key, user_agent.unwrap_or_default(), read_agent);
+        let language = accept_language.and_then(|h| memory.languages.get(&self.key, h, Language::of_header));
+        let referrer = referer.and_then(|h| memory.referrers.get(&self.key, h, referrer_host));
+        Facts { agent, language, country: None, referrer, agent_digest }
     }
 }
 
@@ -146,7 +167,7 @@ mod tests {
             let facts = remembered.facts(0, None, None, Some(referer.as_bytes()));
             assert_eq!(facts.referrer.as_deref(), Some(format!("h{i}.example").as_str()));
         }
-        assert_eq!(remembered.workers[0].lock().unwrap().len(), REMEMBERED, "bounded");
+        assert_eq!(remembered.workers[0].lock().unwrap().referrers.0.len(), REMEMBERED, "bounded");
     }
 
     #[test]
