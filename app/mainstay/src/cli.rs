@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+mod links;
+
+pub(crate) use links::*;
+
 /// Every backend system that a product stands on, in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "mainstay", version, about, max_term_width = 100, propagate_version = true)]
@@ -30,6 +34,10 @@ pub(crate) enum Command {
     Tour(TourArgs),
     /// Short links of a running server
     Links(LinksArgs),
+    /// Hosts on which short links answer
+    Domains(DomainsArgs),
+    /// Campaign parameters under a name, for new links
+    UtmTemplates(TemplatesArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -164,58 +172,7 @@ pub(crate) struct TourArgs {
     /// Print one JSON line a step
     #[arg(long)]
     pub(crate) json: bool,
-    /// Also shorten the URLs in this file, one a line
+    /// Import the URLs in this file, one a line, instead of the homepages that Debian's package lists carry
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) urls: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LinksArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-    #[command(subcommand)]
-    pub(crate) command: LinksCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LinksCommand {
-    /// Shorten a URL
-    Create {
-        /// Where the link leads
-        #[arg(value_name = "URL")]
-        destination: String,
-        /// A code of your own
-        #[arg(long)]
-        alias: Option<String>,
-        /// When it stops working (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        expires_at: Option<String>,
-    },
-    /// List links, newest first
-    List {
-        /// How many at most
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-        /// Where the last page ended
-        #[arg(long)]
-        cursor: Option<String>,
-    },
-    /// Show one link
-    Get {
-        /// Its code
-        code: String,
-    },
-    /// Delete a link; its code answers 404 afterwards
-    Delete {
-        /// Its code
-        code: String,
-    },
-    /// Show a link's clicks over time
-    Clicks {
-        /// Its code
-        code: String,
-        /// Width of a step
-        #[arg(long, default_value = "hour", value_parser = ["minute", "hour", "day"])]
-        step: String,
-    },
 }

@@ -56,7 +56,8 @@ pub(crate) fn router(house: &House) -> Result<Router, String> {
     // Idempotency inside of authentication: whose key it is decides what it is the same as.
     let rooms = house.rooms().iter().fold(Router::new(), |all, room| all.merge(room.api.clone()));
     let authenticated = axum::middleware::from_fn_with_state(house.access().clone(), access::auth_layer);
-    let api = house.idempotency().layer(rooms).layer(authenticated.clone());
+    let files = house.rooms().iter().fold(Router::new(), |all, room| all.merge(room.files.clone()));
+    let api = house.idempotency().layer(rooms).merge(files).layer(authenticated.clone());
 
     let own = Router::new()
         .route("/", get(|| async { Redirect::temporary(console::paths::HOME) }))

@@ -47,6 +47,8 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Migrate(args) => block_on(commands::migrate::run(&args)),
         Command::Tour(args) => commands::tour::run(&args).map_err(Failed::from),
         Command::Links(args) => commands::links::run(&args).map_err(Failed::from),
+        Command::Domains(args) => commands::domains::run(&args).map_err(Failed::from),
+        Command::UtmTemplates(args) => commands::domains::templates(&args).map_err(Failed::from),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mainstay", &mut std::io::stdout());
             Ok(())

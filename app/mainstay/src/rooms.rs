@@ -40,6 +40,8 @@ pub(crate) struct Room {
     pub(crate) group: Group,
     pub(crate) pages: &'static [Page],
     pub(crate) api: Router,
+    /// Routes that take files: outside of the Idempotency-Key layer, which would hold them in memory.
+    pub(crate) files: Router,
     pub(crate) console: Router,
     pub(crate) openapi: fn() -> utoipa::openapi::OpenApi,
 }

@@ -1,6 +1,6 @@
 //! The client side of the command line: JSON over HTTP to a running server.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use serde_json::Value;
 
@@ -8,6 +8,8 @@ use crate::cli::ClientArgs;
 
 /// How long one request of a command may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a file may take on its way in or out.
+const FILE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Longest answer that a command reads.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -66,6 +68,20 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, String> {
+        let mut request = self.request(method, path, headers);
+        let bytes = match body {
+            Some(value) => {
+                request = request.header("content-type", "application/json");
+                value.to_string().into_bytes()
+            }
+            None => Vec::new(),
+        };
+        let request = request.body(bytes).map_err(|e| e.to_string())?;
+        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
+        self.read(response)
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> http::request::Builder {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
@@ -76,18 +92,34 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let bytes = match body {
-            Some(value) => {
-                request = request.header("content-type", "application/json");
-                value.to_string().into_bytes()
-            }
-            None => Vec::new(),
-        };
-        let request = request.body(bytes).map_err(|e| e.to_string())?;
-        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
+        request
+    }
+
+    fn read(&self, response: http::Response<ureq::Body>) -> Result<Answer, String> {
         let (parts, mut body) = response.into_parts();
         let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(|e| self.explain(&e))?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// Sends a file, which is never held in memory.
+    pub(crate) fn upload(&self, path: &str, headers: &[(&str, &str)], file: File) -> Result<Answer, String> {
+        let request = self.request("POST", path, headers).body(file).map_err(|e| e.to_string())?;
+        let request = self.agent.configure_request(request).timeout_global(Some(FILE_TIMEOUT)).build();
+        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
+        self.read(response)
+    }
+
+    /// Writes an answer into `to` as it comes. An answer that breaks off is an error.
+    pub(crate) fn download(&self, path: &str, to: &mut dyn std::io::Write) -> Result<(), String> {
+        let request = self.request("GET", path, &[]).body(()).map_err(|e| e.to_string())?;
+        let request = self.agent.configure_request(request).timeout_global(Some(FILE_TIMEOUT)).build();
+        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
+        if response.status() != http::StatusCode::OK {
+            return Err(refusal(&self.read(response)?));
+        }
+        let mut body = response.into_body();
+        std::io::copy(&mut body.as_reader(), to).map_err(|e| format!("{}: {e}", self.base))?;
+        to.flush().map_err(|e| e.to_string())
     }
 
     fn explain(&self, error: &ureq::Error) -> String {
@@ -127,6 +159,46 @@ pub(crate) fn refusal(answer: &Answer) -> String {
         message.push_str("\n  give a key with --key or MAINSTAY_KEY");
     }
     message
+}
+
+/// A path with the query that is built up on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query {
+    path: String,
+    parameters: String,
+}
+
+impl Query {
+    /// On this path.
+    pub(crate) fn of(path: String) -> Self {
+        Self { path, parameters: String::new() }
+    }
+
+    /// Adds a parameter, if there is one.
+    #[must_use]
+    pub(crate) fn text(mut self, name: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            let mark = if self.parameters.is_empty() { '?' } else { '&' };
+            self.parameters += &format!("{mark}{name}={}", segment(value));
+        }
+        self
+    }
+
+    /// Adds a number.
+    #[must_use]
+    pub(crate) fn number(self, name: &str, value: u32) -> Self {
+        self.text(name, Some(&value.to_string()))
+    }
+
+    /// The path it was made on, with the query.
+    pub(crate) fn on_it(&self) -> String {
+        self.on(&self.path)
+    }
+
+    /// Another path with the query.
+    pub(crate) fn on(&self, path: &str) -> String {
+        format!("{path}{}", self.parameters)
+    }
 }
 
 /// A path segment with everything escaped that could leave it.

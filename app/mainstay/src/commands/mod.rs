@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check_config;
 pub(crate) mod client;
+pub(crate) mod domains;
 pub(crate) mod keys;
 pub(crate) mod links;
 pub(crate) mod migrate;

@@ -252,8 +252,9 @@ pub fn is_kept(status: StatusCode) -> bool {
     !status.is_server_error() && !matches!(status.as_u16(), 400 | 401 | 403 | 408 | 413 | 415 | 429)
 }
 
-/// The key: bare, or quoted as a structured field string (RFC 8941); 1 to 255 visible ASCII characters.
-fn read_key(headers: &HeaderMap) -> Result<Option<String>, Reject> {
+/// The key of a request: bare, or quoted as a structured field string (RFC 8941); 1 to 255 visible ASCII characters. For a route
+/// that keeps the promise itself because its bodies are too large to be held.
+pub fn read_key(headers: &HeaderMap) -> Result<Option<String>, Reject> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let invalid = |detail: &str| {
