@@ -75,8 +75,14 @@ kernel::section! {
         block_size: u32 = "1000", "ids";
         /// Links that one project may create in a minute; 0 for no limit.
         creation_limit_per_minute: u64 = "6000", "links";
+        /// The largest file that is imported.
+        import_body_limit: ByteSize = "\"64MiB\"", "bytes";
+        /// The most rows that a file may have.
+        import_row_limit: u64 = "500000", "rows";
+        /// How long is told of an import that is over. Its links stay.
+        imports_kept: std::time::Duration = "\"30d\"", "time";
         /// Aliases that nobody may choose, without regard to case.
-        reserved_words: Vec<String> = "[\"admin\", \"api\", \"console\", \"docs\", \"health\", \"metrics\", \"openapi\", \"assets\", \"static\", \"login\", \"well-known\"]", "words";
+        reserved_words: Vec<String> = "[\"admin\", \"api\", \"console\", \"docs\", \"export\", \"health\", \"metrics\", \"openapi\", \"assets\", \"static\", \"login\", \"well-known\"]", "words";
     }
 }
 

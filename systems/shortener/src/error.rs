@@ -26,6 +26,12 @@ kernel::codes! {
     DOMAIN_UNKNOWN = "SHORTENER_DOMAIN_UNKNOWN", Unprocessable, "The link's domain is none of the project's";
     DOMAIN_IN_USE = "SHORTENER_DOMAIN_IN_USE", Conflict, "The domain still has links";
     TEMPLATE_UNKNOWN = "SHORTENER_TEMPLATE_UNKNOWN", NotFound, "The project has no such UTM template";
+    IMPORT_UNKNOWN = "SHORTENER_IMPORT_UNKNOWN", NotFound, "The project has no such import";
+    IMPORT_INVALID = "SHORTENER_IMPORT_INVALID", Unprocessable, "The file cannot be read as that format";
+    IMPORT_ROW_INVALID = "SHORTENER_IMPORT_ROW_INVALID", Unprocessable, "A row of the import cannot be read";
+    IMPORT_TOO_LARGE = "SHORTENER_IMPORT_TOO_LARGE", TooLarge, "The file is larger than an import may be";
+    IMPORT_FINISHED = "SHORTENER_IMPORT_FINISHED", Conflict, "The import is over";
+    IMPORTS_BUSY = "SHORTENER_IMPORTS_BUSY", Limited, "The project has too many imports under way";
     RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
     CODES_EXHAUSTED = "SHORTENER_CODES_EXHAUSTED", Unavailable, "No free code was found";
 }
@@ -78,6 +84,33 @@ pub enum Error {
     /// The project has no such template.
     #[error("unknown template")]
     TemplateUnknown,
+    /// The project has no such import.
+    #[error("unknown import")]
+    ImportUnknown,
+    /// The file cannot be read.
+    #[error("invalid import: {0}")]
+    ImportInvalid(String),
+    /// A row of a file cannot be read.
+    #[error("invalid row: {0}")]
+    ImportRow(String),
+    /// The code of a row breaks a rule.
+    #[error("invalid code of a row: {0:?}")]
+    ImportCode(AliasError),
+    /// Another link has the code of a row.
+    #[error("code of a row taken")]
+    ImportCodeTaken,
+    /// The file is larger than this.
+    #[error("import larger than {0}")]
+    ImportTooLarge(String),
+    /// Nothing is left to stop.
+    #[error("import finished")]
+    ImportFinished,
+    /// The project has as many imports under way as it may.
+    #[error("too many imports")]
+    ImportsBusy {
+        /// How many that is.
+        limit: u32,
+    },
     /// The project creates more links than it may.
     #[error("rate limited")]
     RateLimited {
@@ -160,6 +193,34 @@ impl From<Error> for Problem {
                 &TEMPLATE_UNKNOWN,
                 "This project has no UTM template of that name; GET /v1/utm-templates lists those that it has.",
             ),
+            Error::ImportUnknown => {
+                Self::new(&IMPORT_UNKNOWN, "This project has no such import; GET /v1/link-imports lists them.")
+            }
+            Error::ImportInvalid(why) => Self::new(&IMPORT_INVALID, why),
+            Error::ImportRow(why) => Self::new(&IMPORT_ROW_INVALID, format!("The row cannot be read: {why}.")),
+            Error::ImportCode(AliasError::Malformed) => Self::new(
+                &ALIAS_INVALID,
+                "Codes here have 1 to 64 of A-Z, a-z, 0-9, _ and -, with at least one letter or digit; give the row another code, \
+                 and let the old path lead to it.",
+            ),
+            Error::ImportCode(AliasError::Reserved) => Self::new(
+                &ALIAS_RESERVED,
+                "This installation keeps that word for itself; give the row another code, or change `shortener.reserved_words`.",
+            ),
+            Error::ImportCodeTaken => Self::new(
+                &ALIAS_TAKEN,
+                "A link has that code, or had it before it was deleted; give the row another code, or leave it out.",
+            ),
+            Error::ImportTooLarge(limit) => Self::new(
+                &IMPORT_TOO_LARGE,
+                format!("An import has at most {limit}; cut the file into several, each with the header."),
+            ),
+            Error::ImportFinished => Self::new(&IMPORT_FINISHED, "The import is over; its links are there."),
+            Error::ImportsBusy { limit } => Self::new(
+                &IMPORTS_BUSY,
+                format!("The project has {limit} imports under way; wait until one is over, or stop one."),
+            )
+            .retry_after(Duration::from_secs(10)),
             Error::RateLimited { limit_per_minute, retry_after } => Self::new(
                 &RATE_LIMITED,
                 format!("This project may create {limit_per_minute} links a minute; wait as long as Retry-After says."),

@@ -4,12 +4,17 @@ mod analytics;
 mod clicks;
 mod domains;
 mod forms;
+mod export;
+mod imports;
 mod links;
 mod pages;
 mod qr;
 pub mod redirect;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 use utoipa::OpenApi;
 
 use crate::service::Shortener;
@@ -21,6 +26,10 @@ const SYSTEM: &str = "links";
 pub fn routes(shortener: Shortener) -> Router {
     Router::new()
         .route("/v1/links", get(links::list).post(links::create))
+        .route("/v1/links/export", get(export::export))
+        .route("/v1/link-imports", get(imports::list))
+        .route("/v1/link-imports/{id}", get(imports::read).delete(imports::cancel))
+        .route("/v1/link-imports/{id}/errors", get(imports::errors))
         .route("/v1/links/{code}", get(links::read).patch(links::change).delete(links::remove))
         .route("/v1/links/{code}/history", get(links::history))
         .route("/v1/links/{code}/clicks", get(clicks::clicks))
@@ -37,6 +46,11 @@ pub fn routes(shortener: Shortener) -> Router {
         .with_state(shortener)
 }
 
+/// The route that takes files, to be put inside of the auth layer and outside of the idempotency layer.
+pub fn file_routes(shortener: Shortener) -> Router {
+    Router::new().route("/v1/link-imports", post(imports::create)).with_state(shortener)
+}
+
 /// What these routes take and give.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Doc::openapi()
@@ -47,6 +61,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
         analytics::link, analytics::project, qr::qr,
+        analytics::link, analytics::project,
+        export::export, imports::create, imports::list, imports::read, imports::errors, imports::cancel,
         domains::list, domains::add, domains::read, domains::change, domains::remove,
         domains::templates, domains::template, domains::put_template, domains::remove_template,
     ),

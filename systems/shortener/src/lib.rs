@@ -56,4 +56,5 @@ pub use service::{
     Analytics, Created, Deps, DomainChange, LinkPage, LinkPatch, MAX_ANALYTICS_VALUES, MAX_TEMPLATE_NAME, NewDomain,
     NewLink, Shortener, ValueClicks,
 };
+pub use service::{Begun, NewImport, Received, Spool};
 pub use store::{LinkChange, ListFilter, MIGRATIONS, ProjectTotals, UtmTemplate};

@@ -6,6 +6,7 @@ mod clicks;
 mod code;
 mod destination;
 pub mod domain;
+pub mod import;
 pub mod link;
 mod password;
 pub mod qr;
@@ -15,6 +16,7 @@ pub mod safety;
 mod segment;
 mod sketch;
 mod tally;
+pub mod transfer;
 mod varint;
 mod visitor;
 

@@ -4,6 +4,9 @@ mod analytics;
 mod blocks;
 mod clicks;
 mod domains;
+mod export;
+mod import_work;
+mod imports;
 mod invalidation;
 mod limit;
 mod links;
@@ -23,6 +26,7 @@ use resilience::{FlightLimits, SingleFlight};
 pub use self::{
     analytics::{Analytics, MAX_ANALYTICS_VALUES, ValueClicks},
     domains::{DomainChange, NewDomain},
+    imports::{Begun, NewImport, Received, Spool},
     links::{Created, LinkPage, LinkPatch, NewLink},
     templates::MAX_TEMPLATE_NAME,
 };

@@ -4,6 +4,7 @@ mod click_log;
 mod clicks;
 mod days;
 mod domains;
+mod imports;
 mod links;
 mod uses;
 
@@ -15,6 +16,7 @@ pub(crate) use clicks::*;
 pub(crate) use days::*;
 pub use domains::UtmTemplate;
 pub(crate) use domains::*;
+pub(crate) use imports::*;
 pub(crate) use links::*;
 pub use links::{LinkChange, ListFilter};
 pub(crate) use uses::*;
@@ -23,6 +25,7 @@ pub(crate) use uses::*;
 pub static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "links", sql: include_str!("../migrations/0001_links.sql") },
     Migration { version: 2, name: "clicks", sql: include_str!("../migrations/0002_clicks.sql") },
+    Migration { version: 3, name: "imports", sql: include_str!("../migrations/0004_imports.sql") },
 ];
 
 fn big(n: u64) -> i64 {

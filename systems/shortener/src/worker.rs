@@ -1,5 +1,7 @@
 //! What runs in the background, on every node.
 
+mod imports;
+
 use std::time::Duration;
 
 use kernel::{Backoff, OnPanic, Problem, Shutdown, Tasks};
@@ -49,6 +51,8 @@ impl Shortener {
             let this = this.clone();
             async move { this.keep_domains(&shutdown).await }
         });
+        let this = self.clone();
+        tasks.supervise("shortener imports", restart, move |shutdown| imports::run(this.clone(), shutdown));
         let this = self.clone();
         tasks.supervise("shortener expiry", restart, move |shutdown| expire(this.clone(), shutdown));
     }

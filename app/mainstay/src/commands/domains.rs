@@ -32,11 +32,19 @@ pub(crate) fn run(args: &DomainsArgs) -> Result<(), String> {
         }
         DomainsCommand::Remove { host } => {
             client.call("DELETE", &path(host), None)?;
-            if args.client.json { line(json!({ "removed": host })) } else { note(format!("removed {host}")) }
+            if args.client.json {
+                line(json!({ "removed": host }))
+            } else {
+                note(format!("removed {host}"))
+            }
             return Ok(());
         }
     };
-    if args.client.json { line(shown) } else { line(table(&HOST_HEADER, &[host(&shown)])) }
+    if args.client.json {
+        line(shown)
+    } else {
+        line(table(&HOST_HEADER, &[host(&shown)]))
+    }
     Ok(())
 }
 
@@ -64,12 +72,20 @@ pub(crate) fn templates(args: &TemplatesArgs) -> Result<(), String> {
             let utm =
                 json!({ "source": source, "medium": medium, "campaign": campaign, "term": term, "content": content });
             let written = client.call("PUT", &path(name), Some(&utm))?;
-            if args.client.json { line(written) } else { note(format!("written {name}")) }
+            if args.client.json {
+                line(written)
+            } else {
+                note(format!("written {name}"))
+            }
             Ok(())
         }
         TemplatesCommand::Remove { name } => {
             client.call("DELETE", &path(name), None)?;
-            if args.client.json { line(json!({ "removed": name })) } else { note(format!("removed {name}")) }
+            if args.client.json {
+                line(json!({ "removed": name }))
+            } else {
+                note(format!("removed {name}"))
+            }
             Ok(())
         }
     }

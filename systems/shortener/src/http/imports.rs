@@ -165,10 +165,9 @@ pub(super) struct ImportError {
     request_body(
         description = "The file, as its format says: at most `shortener.import_body_limit` and `shortener.import_row_limit` rows.",
         content(
-            ("text/csv" = String, example = json!("url,code,tags\r\nhttps://example.com/,example,\"one,two\"\r\n")),
-            ("application/x-ndjson" = String),
-            ("application/json" = String),
-            ("application/octet-stream" = String),
+            (String = "text/csv", example = json!("url,code,tags\r\nhttps://example.com/,example,\"one,two\"\r\n")),
+            (String = "application/x-ndjson"),
+            (String = "application/octet-stream"),
         ),
     ),
     responses(

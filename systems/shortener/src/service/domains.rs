@@ -57,6 +57,11 @@ impl Domains {
         self.own_host.as_deref() == Some(host) || self.by_host.load().contains_key(host)
     }
 
+    /// Whether a host is the installation's own.
+    pub(crate) fn is_own(&self, host: &str) -> bool {
+        self.own_host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(host))
+    }
+
     /// Has them read again soon.
     pub(crate) fn read_anew(&self) {
         self.stale.notify_one();

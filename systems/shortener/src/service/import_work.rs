@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kernel::{Kind, Problem, ProjectId, Shutdown};
 
-use super::Shortener;
+use super::{Shortener, links::destination};
 use crate::{
     error::Error,
     model::{
@@ -99,9 +99,12 @@ impl Shortener {
                     return Ok(true);
                 }
                 Err(ChunkError::Database(e)) => return Err(e.into()),
+                // Checked again, its rows are told of.
+                Err(ChunkError::DomainGone) => return Ok(true),
                 Err(ChunkError::Collided(places)) => {
                     // The body that held the other reference has ended.
-                    chunk = Arc::try_unwrap(ready).map_err(|_| Problem::internal("a transaction body outlived its end"))?;
+                    chunk =
+                        Arc::try_unwrap(ready).map_err(|_| Problem::internal("a transaction body outlived its end"))?;
                     for i in places {
                         let (id, code) = self.next_code().await?;
                         (chunk.links[i].link.id, chunk.links[i].link.code) = (id, code);
@@ -186,8 +189,8 @@ impl Shortener {
         {
             return Err(field("/expires_at", "must lie after `starts_at`"));
         }
-        let url = self.destination(&row.url)?;
-        let settings = self.settings(row.settings())?;
+        let url = destination(&row.url)?;
+        let settings = row.settings().checked().map_err(Error::Field)?;
         // What lies ahead is a clock that was wrong.
         let created_at = row.created_at.unwrap_or(now).min(now);
         let (title, notes) = (link::title(&row.title), link::notes(&row.notes));
@@ -238,10 +241,16 @@ impl Shortener {
 
 /// The code that a row brings, and whether its owner chose it. Where API and console ask for at least 3 characters, an import takes
 /// also 1 and 2, so that links that people have go on working.
-fn given_code(text: &str, is_alias: Option<bool>, keeps_case: bool, reserved: &[String]) -> Result<(Code, bool), AliasError> {
+fn given_code(
+    text: &str,
+    is_alias: Option<bool>,
+    keeps_case: bool,
+    reserved: &[String],
+) -> Result<(Code, bool), AliasError> {
     let is_alias = is_alias.unwrap_or(true);
     let text = if is_alias && !keeps_case { text.to_ascii_lowercase() } else { text.to_owned() };
-    let code = Code::parse(&text).filter(|_| text.bytes().any(|b| b.is_ascii_alphanumeric())).ok_or(AliasError::Malformed)?;
+    let code =
+        Code::parse(&text).filter(|_| text.bytes().any(|b| b.is_ascii_alphanumeric())).ok_or(AliasError::Malformed)?;
     if reserved.iter().any(|word| word.eq_ignore_ascii_case(&text)) {
         return Err(AliasError::Reserved);
     }
@@ -262,6 +271,11 @@ impl Shortener {
     /// The domain that a file means by a host; `None` is the installation's own.
     pub(crate) async fn import_domain(&self, project: &ProjectId, host: &str) -> Result<Option<Domain>, Error> {
         if self.0.domains.is_own(host) { Ok(None) } else { self.domain(project, host).await.map(Some) }
+    }
+
+    /// Hears that there may be something to work on.
+    pub(crate) fn import_changes(&self) -> tokio::sync::broadcast::Receiver<database::Change> {
+        self.0.db.watch(store::TOPIC)
     }
 
     /// One step of cleaning up after imports; gives whether there may be more.

@@ -159,7 +159,8 @@ impl Shortener {
             .map(|c| this.cursors.open(&scope, c).map_err(|p| p.field("?cursor", "not from this list")))
             .transpose()?
             .and_then(|bytes| String::from_utf8(bytes).ok());
-        let mut imports = store::project_imports(&this.db, project, after.as_deref(), limit + 1).await.map_err(Problem::from)?;
+        let mut imports =
+            store::project_imports(&this.db, project, after.as_deref(), limit + 1).await.map_err(Problem::from)?;
         let has_more = imports.len() > limit as usize;
         imports.truncate(limit as usize);
         let next = imports.last().filter(|_| has_more).map(|i| this.cursors.seal(&scope, i.id.to_string().as_bytes()));
@@ -279,7 +280,9 @@ impl Spool {
         match &mut self.to {
             To::Compare { digest: first, .. } if *first != digest => Ok(Received::OtherFile),
             // As it is by now.
-            To::Compare { import, .. } => Ok(Received::Before(self.shortener.import(&import.project, import.id).await?)),
+            To::Compare { import, .. } => {
+                Ok(Received::Before(self.shortener.import(&import.project, import.id).await?))
+            }
             To::Chunks(chunks) => {
                 let queued = chunks.queue(&self.shortener, digest).await;
                 if queued.is_err() {
@@ -364,7 +367,9 @@ impl Chunks {
                         let detail = serde_json::json!({
                             "format": import.format.as_str(), "domain": import.host, "row_count": import.row_count,
                         });
-                        access.audit(tx, &principal, "shortener.import.create", &import.id.to_string(), &detail).await?;
+                        access
+                            .audit(tx, &principal, "shortener.import.create", &import.id.to_string(), &detail)
+                            .await?;
                     }
                     Ok::<_, database::Error>(is_queued)
                 }

@@ -234,7 +234,7 @@ impl Shortener {
         self.0.invalidations.tell_others(spot(link)).await;
     }
 
-    fn forget(&self, link: &Link) {
+    pub(super) fn forget(&self, link: &Link) {
         self.0.near.forget(spot(link));
         self.0.telemetry.invalidated_here.inc();
     }
@@ -436,7 +436,7 @@ impl Shortener {
 }
 
 /// Checks a destination.
-fn destination(url: &str) -> Result<String, Error> {
+pub(super) fn destination(url: &str) -> Result<String, Error> {
     Ok(Destination::parse(url).map_err(Error::InvalidUrl)?.into_string())
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::big;
 use crate::model::{
-    DomainId, Link, LinkId,
+    DomainId, Link,
     import::{Import, ImportId, ImportState, MAX_LISTED_ERRORS, RowError},
     transfer::Format,
 };
@@ -64,7 +64,11 @@ pub(crate) struct EarlierImport {
 }
 
 /// The import of a token.
-pub(crate) async fn import_of_token(tx: &mut Tx<'_>, project: &ProjectId, token: &str) -> Result<Option<EarlierImport>> {
+pub(crate) async fn import_of_token(
+    tx: &mut Tx<'_>,
+    project: &ProjectId,
+    token: &str,
+) -> Result<Option<EarlierImport>> {
     let row = tx
         .get(
             concat!(
@@ -255,6 +259,17 @@ pub(crate) async fn claim_import(
     now: Timestamp,
     held_until: Timestamp,
 ) -> Result<Option<Import>> {
+    // Mostly there is none, and looking costs less than trying.
+    let waiting = db
+        .get(
+            "SELECT id FROM shortener_imports WHERE is_spooled = TRUE AND state IN ('queued', 'running') \
+             AND held_until <= $1 LIMIT 1",
+            params![now],
+        )
+        .await?;
+    if waiting.is_none() {
+        return Ok(None);
+    }
     let rows = db
         .exec_returning(
             concat!(
@@ -306,7 +321,7 @@ pub(crate) struct ImportedLink {
 }
 
 /// A piece of an import, checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct CheckedChunk {
     pub(crate) import: ImportId,
     pub(crate) project: ProjectId,
@@ -316,6 +331,13 @@ pub(crate) struct CheckedChunk {
     pub(crate) errors: Vec<RowError>,
 }
 
+impl CheckedChunk {
+    /// Domains of projects that its links are on, each once.
+    fn domains(&self) -> std::collections::BTreeSet<DomainId> {
+        self.links.iter().map(|l| l.link.domain).filter(|domain| *domain != DomainId::OWN).collect()
+    }
+}
+
 /// What became of a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChunkDone {
@@ -323,14 +345,15 @@ pub(crate) enum ChunkDone {
     Done(Vec<usize>),
     /// Somebody did it before, or the import was stopped.
     Gone,
-    /// These links have generated codes that others have as aliases; nothing was written. They need other ids.
-    Collided(Vec<usize>),
 }
 
 /// What a transaction ends with that shall leave nothing behind.
 #[derive(Debug)]
 pub(crate) enum ChunkError {
+    /// These links have generated codes that others have as aliases. They need other ids.
     Collided(Vec<usize>),
+    /// A domain was removed meanwhile.
+    DomainGone,
     Database(Error),
 }
 
@@ -367,6 +390,11 @@ pub(crate) async fn import_chunk(
     if count == 0 {
         return Ok(ChunkDone::Gone);
     }
+    for domain in chunk.domains() {
+        if !super::hold_domain(tx, domain).await? {
+            return Err(ChunkError::DomainGone);
+        }
+    }
     let made = insert_links(tx, chunk).await?;
     let collided: Vec<usize> =
         (0..chunk.links.len()).filter(|i| !made.contains(i) && !chunk.links[*i].is_code_given).collect();
@@ -383,7 +411,7 @@ pub(crate) async fn import_chunk(
     tx.exec(
         "UPDATE shortener_imports SET rows_created = rows_created + $2, rows_failed = rows_failed + $3, worked_at = $4, \
          held_until = $5 WHERE id = $1",
-        params![&id, made.len() as i64, errors.len() as i64, now, held_until],
+        params![&id, big(made.len() as u64), big(errors.len() as u64), now, held_until],
     )
     .await?;
     Ok(ChunkDone::Done(made))
@@ -438,7 +466,10 @@ async fn insert_links(tx: &mut Tx<'_>, chunk: &CheckedChunk) -> Result<Vec<usize
     let ids: std::collections::HashSet<u64> = inserted.iter().map(|row| row.get(0)).collect::<Result<_>>()?;
     let made: Vec<usize> = (0..chunk.links.len()).filter(|i| ids.contains(&chunk.links[*i].link.id.0)).collect();
     let links = || made.iter().map(|i| &chunk.links[*i]);
-    super::links::add_link_count(tx, &chunk.project, links().next().map(|l| l.link.id), made.len()).await?;
+    if let Some(first) = links().next() {
+        let count = i64::try_from(made.len()).unwrap_or(i64::MAX);
+        super::links::add_to_link_count(tx, &first.link, count).await?;
+    }
     add_tags(tx, &chunk.project, links()).await?;
     add_totals(tx, &chunk.project, links()).await?;
     Ok(made)
@@ -476,9 +507,8 @@ async fn add_totals<'a>(
 ) -> Result<()> {
     let counted: Vec<_> = links.filter(|l| l.people + l.bots > 0).collect();
     let Some(last) = counted.iter().map(|l| l.last_click_at).max() else { return Ok(()) };
-    let rows = counted
-        .iter()
-        .map(|l| json!([big(l.link.id.0), l.last_click_at.as_millis(), big(l.people), big(l.bots)]));
+    let rows =
+        counted.iter().map(|l| json!([big(l.link.id.0), l.last_click_at.as_millis(), big(l.people), big(l.bots)]));
     tx.exec(
         concat!(
             "INSERT INTO shortener_totals (link_id, last_click_at, people, bots) \
@@ -535,6 +565,15 @@ pub(crate) async fn finish_import(db: &Db, import: ImportId, now: Timestamp) -> 
 
 /// Gives up imports whose file stopped to arrive before `now`; at most `limit`.
 pub(crate) async fn discard_stalled(db: &Db, now: Timestamp, limit: u32) -> Result<u64> {
+    let stalled = db
+        .get(
+            "SELECT id FROM shortener_imports WHERE is_spooled = TRUE AND state = 'receiving' AND held_until < $1 LIMIT 1",
+            params![now],
+        )
+        .await?;
+    if stalled.is_none() {
+        return Ok(0);
+    }
     db.exec(
         "UPDATE shortener_imports SET state = 'discarded', token = NULL, worked_at = $1, held_until = 0 \
          WHERE id IN (SELECT id FROM shortener_imports WHERE is_spooled = TRUE AND state = 'receiving' AND held_until < $1 LIMIT $2) \

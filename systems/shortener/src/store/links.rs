@@ -149,7 +149,7 @@ pub(crate) async fn insert_link(tx: &mut Tx<'_>, link: &Link, token: Option<&str
     Ok(Inserted::CodeTaken)
 }
 
-async fn add_to_link_count(tx: &mut Tx<'_>, link: &Link, change: i64) -> Result<()> {
+pub(super) async fn add_to_link_count(tx: &mut Tx<'_>, link: &Link, change: i64) -> Result<()> {
     tx.exec(
         "INSERT INTO shortener_link_counts (project, shard, links) VALUES ($1, $2, $3) \
          ON CONFLICT (project, shard) DO UPDATE SET links = shortener_link_counts.links + excluded.links",

@@ -18,7 +18,8 @@ pub(crate) fn as_key(node: &Node, project: &str, scopes: &[&str]) -> Router {
     let scopes = Scopes::new(scopes.iter().map(|s| s.parse::<Scope>().unwrap())).unwrap();
     let id = identity::ApiKey::generate(&Clock::system(), &Rng::seeded(3)).id();
     let principal = Principal::of_key(ProjectId::parse(project).unwrap(), id, "test", scopes);
-    shortener::http::routes(node.shortener.clone()).layer(Extension(Caller::new(principal)))
+    let routes = shortener::http::routes(node.shortener.clone());
+    routes.merge(shortener::http::file_routes(node.shortener.clone())).layer(Extension(Caller::new(principal)))
 }
 
 pub(crate) struct Answer {
@@ -307,8 +308,10 @@ fn the_document_names_every_route_and_status() {
     for (path, method, operation) in document.operations() {
         let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
         for expected in match (method, path) {
+            ("post", "/v1/link-imports") => vec!["202", "400", "401", "403", "409", "413", "415", "422", "429", "503"],
             ("post", _) => vec!["201", "400", "401", "403", "409", "413", "415", "422", "429", "503"],
             ("delete", "/v1/links/{code}") => vec!["204", "401", "403", "404", "412"],
+            ("delete", "/v1/link-imports/{id}") => vec!["200", "401", "403", "404", "409"],
             ("delete", _) => vec!["204", "401", "403", "404"],
             ("get", "/v1/links/{code}") => vec!["200", "304", "404", "412"],
             _ => vec!["200", "400", "401", "403"],

@@ -6,6 +6,7 @@ mod clicks;
 mod console;
 mod contract;
 mod http;
+mod imports;
 mod links;
 mod model;
 mod nodes;

@@ -73,10 +73,8 @@ pub(crate) fn run(args: &LinksArgs) -> Result<(), String> {
             if as_json { line(page) } else { history(&page) }
         }
         LinksCommand::Clicks { link, step, from, to } => {
-            let query = path(link, "/clicks")
-                .text("step", Some(step))
-                .text("from", from.as_deref())
-                .text("to", to.as_deref());
+            let query =
+                path(link, "/clicks").text("step", Some(step)).text("from", from.as_deref()).text("to", to.as_deref());
             let series = client.call("GET", &query.on_it(), None)?;
             if as_json { line(series) } else { clicks(&series) }
         }

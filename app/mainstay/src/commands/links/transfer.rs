@@ -43,7 +43,11 @@ pub(super) fn import(
     let started = send(client, &query.on_it(), file)?;
     let id = text(&started, "id");
     if no_wait {
-        if as_json { line(started) } else { line(id) }
+        if as_json {
+            line(started)
+        } else {
+            line(id)
+        }
         return Ok(());
     }
     let over = watch(client, &id)?;
@@ -208,7 +212,10 @@ mod tests {
     #[test]
     fn the_bar_says_how_far() {
         let import = json!({ "progress": 0.5, "row_count": 1000, "created_count": 490, "failed_count": 10, "rows_per_second": 250.0 });
-        assert_eq!(bar(&import), format!("{}{}  50%  500 of 1000 rows  250 rows/s  2 s left", "█".repeat(12), "░".repeat(12)));
+        assert_eq!(
+            bar(&import),
+            format!("{}{}  50%  500 of 1000 rows  250 rows/s  2 s left", "█".repeat(12), "░".repeat(12))
+        );
         let queued = json!({ "progress": 0.0, "row_count": 10, "created_count": 0, "failed_count": 0, "rows_per_second": null, "state": "queued" });
         assert!(bar(&queued).ends_with("0 rows/s  queued"), "{}", bar(&queued));
     }
