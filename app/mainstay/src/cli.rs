@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Start a throw-away server, drive it with real requests and print what it saw
     Tour(TourArgs),
     /// Short links of a running server
-    Links(LinksArgs),
+    Links(Box<LinksArgs>),
     /// Hosts on which short links answer
     Domains(DomainsArgs),
     /// Campaign parameters under a name, for new links

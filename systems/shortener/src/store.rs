@@ -25,7 +25,7 @@ pub(crate) use uses::*;
 pub static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "links", sql: include_str!("../migrations/0001_links.sql") },
     Migration { version: 2, name: "clicks", sql: include_str!("../migrations/0002_clicks.sql") },
-    Migration { version: 3, name: "imports", sql: include_str!("../migrations/0004_imports.sql") },
+    Migration { version: 3, name: "imports", sql: include_str!("../migrations/0003_imports.sql") },
 ];
 
 fn big(n: u64) -> i64 {

@@ -33,17 +33,17 @@ pub(crate) fn run(args: &DomainsArgs) -> Result<(), String> {
         DomainsCommand::Remove { host } => {
             client.call("DELETE", &path(host), None)?;
             if args.client.json {
-                line(json!({ "removed": host }))
+                line(json!({ "removed": host }));
             } else {
-                note(format!("removed {host}"))
+                note(format!("removed {host}"));
             }
             return Ok(());
         }
     };
     if args.client.json {
-        line(shown)
+        line(shown);
     } else {
-        line(table(&HOST_HEADER, &[host(&shown)]))
+        line(table(&HOST_HEADER, &[host(&shown)]));
     }
     Ok(())
 }
@@ -73,18 +73,18 @@ pub(crate) fn templates(args: &TemplatesArgs) -> Result<(), String> {
                 json!({ "source": source, "medium": medium, "campaign": campaign, "term": term, "content": content });
             let written = client.call("PUT", &path(name), Some(&utm))?;
             if args.client.json {
-                line(written)
+                line(written);
             } else {
-                note(format!("written {name}"))
+                note(format!("written {name}"));
             }
             Ok(())
         }
         TemplatesCommand::Remove { name } => {
             client.call("DELETE", &path(name), None)?;
             if args.client.json {
-                line(json!({ "removed": name }))
+                line(json!({ "removed": name }));
             } else {
-                note(format!("removed {name}"))
+                note(format!("removed {name}"));
             }
             Ok(())
         }

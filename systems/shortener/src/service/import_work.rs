@@ -102,9 +102,8 @@ impl Shortener {
                 // Checked again, its rows are told of.
                 Err(ChunkError::DomainGone) => return Ok(true),
                 Err(ChunkError::Collided(places)) => {
-                    // The body that held the other reference has ended.
-                    chunk =
-                        Arc::try_unwrap(ready).map_err(|_| Problem::internal("a transaction body outlived its end"))?;
+                    // The body may hold its reference a moment longer than its answer takes.
+                    chunk = CheckedChunk::clone(&ready);
                     for i in places {
                         let (id, code) = self.next_code().await?;
                         (chunk.links[i].link.id, chunk.links[i].link.code) = (id, code);
@@ -156,15 +155,13 @@ impl Shortener {
         let now = self.now();
         let field = |field: &str, detail: &'static str| Error::Field(Invalid::new(field, detail));
         let domain = match import.host.as_ref().or(row.domain.as_ref()) {
-            None => None,
-            Some(host) => match hosts.get(host) {
-                Some(known) => known.clone(),
-                None => {
-                    let domain = self.import_domain(&import.project, host).await?;
-                    hosts.insert(host.clone(), domain.clone());
-                    domain
+            Some(host) => {
+                if !hosts.contains_key(host) {
+                    hosts.insert(host.clone(), self.import_domain(&import.project, host).await?);
                 }
-            },
+                hosts.get(host).cloned().flatten()
+            }
+            None => None,
         };
         let name = row.name();
         let code = row

@@ -70,7 +70,7 @@ pub struct Spool {
 }
 
 enum To {
-    Chunks(Chunks),
+    Chunks(Box<Chunks>),
     /// The import is there; only the digest is wanted.
     Compare {
         import: Import,
@@ -127,14 +127,14 @@ impl Shortener {
         let said = format!("{}\n{}\n", import.format.as_str(), import.host.as_deref().unwrap_or_default());
         digest.update(said.as_bytes());
         let to = match before {
-            Before::Nothing => To::Chunks(Chunks {
+            Before::Nothing => To::Chunks(Box::new(Chunks {
                 principal: principal.clone(),
                 reader: Reader::new(import.format),
                 import,
                 waiting: Vec::new(),
                 waiting_bytes: 0,
                 seq: 0,
-            }),
+            })),
             Before::Whole(import, digest) => To::Compare { import: *import, digest },
             Before::Arriving => return Ok(Begun::Running),
         };

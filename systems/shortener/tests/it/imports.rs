@@ -67,7 +67,13 @@ async fn queue(node: &Node, format: Format, file: &str) -> ImportId {
 }
 
 async fn work(node: &Node) {
-    while node.shortener.work_on_imports(&Shutdown::new()).await.unwrap() {}
+    loop {
+        match node.shortener.work_on_imports(&Shutdown::new()).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(e) => panic!("{e}: {:?}", e.internal.as_ref().map(|i| i.for_operators().to_owned())),
+        }
+    }
 }
 
 async fn import(node: &Node, format: Format, file: &str) -> (Import, Vec<RowError>) {
@@ -547,7 +553,7 @@ async fn over_http() {
         ("GET", "/v1/link-imports/nonsense/errors", vec![], "", 404, "SHORTENER_IMPORT_UNKNOWN"),
         ("DELETE", import.as_str(), vec![], "", 409, "SHORTENER_IMPORT_FINISHED"),
         ("GET", "/v1/links/export?format=xls", vec![], "", 400, "INVALID_QUERY"),
-        ("GET", "/v1/links/export?domain=nowhere.test", vec![], "", 404, "SHORTENER_DOMAIN_NOT_FOUND"),
+        ("GET", "/v1/links/export?domain=nowhere.test", vec![], "", 422, "SHORTENER_DOMAIN_UNKNOWN"),
     ] {
         let (status, _, text) = send(&app, method, path, &headers, body).await;
         let json: Value = serde_json::from_str(&text).unwrap();

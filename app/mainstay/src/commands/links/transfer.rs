@@ -44,9 +44,9 @@ pub(super) fn import(
     let id = text(&started, "id");
     if no_wait {
         if as_json {
-            line(started)
+            line(started);
         } else {
-            line(id)
+            line(id);
         }
         return Ok(());
     }

@@ -52,7 +52,7 @@ impl Records {
         let State::Head(head) = &mut self.state else { return Ok(()) };
         let head = std::mem::take(head);
         let first = head.split(|b| *b == b'\n').next().unwrap_or_default();
-        let count = |delimiter: u8| first.iter().filter(|b| **b == delimiter).count();
+        let count = |delimiter: u8| first.split(|b| *b == delimiter).count();
         // The comma wins a draw.
         let delimiter = [b'\t', b';', b','].into_iter().max_by_key(|d| count(*d)).unwrap_or(b',');
         self.state = State::Body(Box::new(ReaderBuilder::new().delimiter(delimiter).build()));

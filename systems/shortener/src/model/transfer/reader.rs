@@ -118,12 +118,11 @@ impl Reader {
                         Some(_) => add(Err("not a JSON object".to_owned())),
                     }
                 };
-                match bytes {
-                    Some(bytes) => lines.push(bytes, &mut emit),
-                    None => {
-                        lines.finish(&mut emit);
-                        Ok(())
-                    }
+                if let Some(bytes) = bytes {
+                    lines.push(bytes, &mut emit)
+                } else {
+                    lines.finish(&mut emit);
+                    Ok(())
                 }
             }
             Source::Objects(scanner) => {
@@ -166,7 +165,7 @@ mod tests {
     }
 
     fn at(text: &str) -> Option<kernel::Timestamp> {
-        Some(kernel::Timestamp::parse(text).unwrap())
+        kernel::Timestamp::parse(text)
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) const PATHS: &[&[Step]] = &[&[Step::Key("shortUrls"), Step::Key("data
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ShortUrl {
+struct Listed {
     short_code: Option<String>,
     short_url: Option<String>,
     long_url: String,
@@ -47,7 +47,7 @@ struct Meta {
 }
 
 pub(super) fn row(record: &[u8]) -> Result<Row, String> {
-    let given: ShortUrl = serde_json::from_slice(record).map_err(|e| json::explain(&e))?;
+    let given: Listed = serde_json::from_slice(record).map_err(|e| json::explain(&e))?;
     let named = |name: &'static str| move |why: String| format!("{name}: {why}");
     let meta = given.meta.unwrap_or_default();
     let visits = given.visits_summary.unwrap_or(Visits { total: given.visits_count.unwrap_or(0), bots: 0 });
