@@ -3,8 +3,8 @@
 mod analytics;
 mod clicks;
 mod domains;
-mod forms;
 mod export;
+mod forms;
 mod imports;
 mod links;
 mod pages;
@@ -61,7 +61,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
         analytics::link, analytics::project, qr::qr,
-        analytics::link, analytics::project,
         export::export, imports::create, imports::list, imports::read, imports::errors, imports::cancel,
         domains::list, domains::add, domains::read, domains::change, domains::remove,
         domains::templates, domains::template, domains::put_template, domains::remove_template,

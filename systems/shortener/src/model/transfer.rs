@@ -18,13 +18,19 @@ mod yourls;
 use kernel::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::link::{LinkSettings, MAX_TITLE_CHARS, RedirectStatus, Rule, Utm, Variant};
+use super::{
+    PasswordHash,
+    link::{LinkSettings, MAX_TITLE_CHARS, RedirectStatus, Rule, Utm, Variant},
+};
 
 pub use reader::{FileError, Numbered, Reader};
 pub use writer::{COLUMNS, Writer};
 
 /// The longest record of a file: a row of CSV, a line of JSON, one object of a list.
 pub const MAX_RECORD_BYTES: usize = 64 << 10;
+
+/// Stands in an export for what is kept of a password, for keys that may only read.
+pub const HIDDEN: &str = "hidden";
 
 /// What a file looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,6 +120,9 @@ pub struct Row {
     /// Campaign parameters.
     #[serde(skip_serializing_if = "is_default")]
     pub utm: Utm,
+    /// What is kept of its password; [`HIDDEN`] when whoever exported it may not see that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub password_hash: Option<String>,
     /// Who gets another destination.
     #[serde(skip_serializing_if = "is_default")]
     pub rules: Vec<Rule>,
@@ -137,8 +146,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl Row {
     /// How it redirects, unchecked.
-    pub fn settings(&mut self) -> LinkSettings {
+    pub fn settings(&mut self, password: Option<PasswordHash>) -> LinkSettings {
         LinkSettings {
+            password,
             redirect: self.redirect,
             forward_query: self.forward_query,
             utm: std::mem::take(&mut self.utm),

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     model::{
         LinkState, LinkWithClicks,
-        transfer::{Format, Row, Writer},
+        transfer::{Format, HIDDEN, Row, Writer},
     },
     store::ListFilter,
 };
@@ -21,12 +21,13 @@ use crate::{
 const PAGE: u32 = 500;
 
 impl Shortener {
-    /// The links of a project that fit, in one of our own formats. A failure after the first page ends the stream with an error.
+    /// The links of a project that fit, in one of our own formats; what is kept of passwords is in it only `with_passwords`. A failure after the first page ends the stream with an error.
     pub async fn export(
         &self,
         project: &ProjectId,
         filter: ListFilter,
         format: Format,
+        with_passwords: bool,
     ) -> Result<impl Stream<Item = Result<Bytes, Problem>> + Send + use<>, Error> {
         let mut page = self.list(project, &filter, None, PAGE).await?;
         let (shortener, project) = (self.clone(), project.clone());
@@ -35,7 +36,7 @@ impl Shortener {
             loop {
                 let LinkPage { links, next_cursor } = page;
                 for link in links {
-                    writer.write(&row(link));
+                    writer.write(&row(link, with_passwords));
                 }
                 let written = writer.take();
                 if !written.is_empty() {
@@ -48,7 +49,7 @@ impl Shortener {
     }
 }
 
-fn row(link: LinkWithClicks) -> Row {
+fn row(link: LinkWithClicks, with_passwords: bool) -> Row {
     let LinkWithClicks { link, total, last_click_at } = link;
     Row {
         code: Some(link.code.to_string()),
@@ -66,6 +67,7 @@ fn row(link: LinkWithClicks) -> Row {
         redirect: link.settings.redirect,
         forward_query: link.settings.forward_query,
         utm: link.settings.utm,
+        password_hash: link.settings.password.map(|hash| if with_passwords { hash.into() } else { HIDDEN.to_owned() }),
         rules: link.settings.rules,
         split: link.settings.split,
         click_count: total.people,

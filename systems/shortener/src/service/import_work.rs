@@ -13,10 +13,10 @@ use super::{Shortener, links::destination};
 use crate::{
     error::Error,
     model::{
-        AliasError, Code, Domain, DomainId, Invalid, Link, LinkId, LinkState,
+        AliasError, Code, Domain, DomainId, Invalid, Link, LinkId, LinkState, PasswordHash,
         import::{Import, RowError},
         link,
-        transfer::{Numbered, Row},
+        transfer::{HIDDEN, Numbered, Row},
     },
     store::{self, CheckedChunk, ChunkDone, ChunkError, ImportedLink},
 };
@@ -186,8 +186,20 @@ impl Shortener {
         {
             return Err(field("/expires_at", "must lie after `starts_at`"));
         }
+        let password =
+            match row.password_hash.take() {
+                None => None,
+                Some(text) if text == HIDDEN => {
+                    let detail =
+                        "was exported with a key that may only read; export with links:write, or set a new password";
+                    return Err(field("/password_hash", detail));
+                }
+                Some(text) => Some(PasswordHash::try_from(text).map_err(|_| {
+                    field("/password_hash", "not what an export holds; leave it out and set a password")
+                })?),
+            };
         let url = destination(&row.url)?;
-        let settings = row.settings().checked().map_err(Error::Field)?;
+        let settings = row.settings(password).checked().map_err(Error::Field)?;
         // What lies ahead is a clock that was wrong.
         let created_at = row.created_at.unwrap_or(now).min(now);
         let (title, notes) = (link::title(&row.title), link::notes(&row.notes));

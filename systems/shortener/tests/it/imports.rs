@@ -88,7 +88,7 @@ async fn import(node: &Node, format: Format, file: &str) -> (Import, Vec<RowErro
 }
 
 async fn export(node: &Node, format: Format) -> String {
-    let pieces = node.shortener.export(&project(), ListFilter::default(), format).await.unwrap();
+    let pieces = node.shortener.export(&project(), ListFilter::default(), format, true).await.unwrap();
     let pieces: Vec<_> = pieces.try_collect().await.unwrap();
     String::from_utf8(pieces.concat()).unwrap()
 }
@@ -437,7 +437,8 @@ async fn an_export_has_every_link_once_while_others_write(engine: Engine) {
     let node = world.node().await;
     let rows: Vec<Row> = (0..1800).map(|i| row(&format!("n{i}"), "https://example.com/")).collect();
     import(&node, Format::Jsonl, &jsonl(&rows)).await;
-    let mut stream = Box::pin(node.shortener.export(&project(), ListFilter::default(), Format::Jsonl).await.unwrap());
+    let mut stream =
+        Box::pin(node.shortener.export(&project(), ListFilter::default(), Format::Jsonl, true).await.unwrap());
     let mut text = stream.next().await.unwrap().unwrap().to_vec();
     // Between the pages: some go, some come, some change.
     for i in (0..1800).step_by(180) {

@@ -145,6 +145,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
+        Device,
         link::{RedirectStatus, Rule, Utm, Variant},
         transfer::Writer,
     };
@@ -317,12 +318,11 @@ mod tests {
         let variants =
             || proptest::collection::vec((filled(), 0..5_u32).prop_map(|(url, weight)| Variant { url, weight }), 0..3);
         let rules = proptest::collection::vec(
-            (proptest::collection::vec(filled(), 0..2), variants()).prop_map(|(device, to)| Rule {
-                device,
-                language: vec![],
-                country: vec![],
-                to,
-            }),
+            (
+                proptest::collection::vec(proptest::sample::select(vec![Device::Mobile, Device::Desktop]), 0..2),
+                variants(),
+            )
+                .prop_map(|(device, to)| Rule { device, language: vec![], country: vec![], to }),
             0..2,
         );
         let time = || some((0..4_000_000_000_000_i64).prop_map(kernel::Timestamp::from_millis));
@@ -356,6 +356,7 @@ mod tests {
                 redirect: b.5,
                 forward_query: c.0,
                 utm: Utm { source: c.1, campaign: c.2, ..Utm::default() },
+                password_hash: None,
                 rules: c.3,
                 split: c.4,
                 click_count: c.5,

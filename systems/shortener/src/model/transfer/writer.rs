@@ -4,7 +4,7 @@ use super::{Format, Row, csv::escape};
 use crate::model::link::RedirectStatus;
 
 /// The columns of our own CSV, in the order in which they are written.
-pub const COLUMNS: [&str; 24] = [
+pub const COLUMNS: [&str; 25] = [
     "code",
     "domain",
     "url",
@@ -24,6 +24,7 @@ pub const COLUMNS: [&str; 24] = [
     "utm_campaign",
     "utm_term",
     "utm_content",
+    "password_hash",
     "rules",
     "split",
     "click_count",
@@ -79,7 +80,7 @@ impl Writer {
     }
 }
 
-fn cells(row: &Row) -> [String; 24] {
+fn cells(row: &Row) -> [String; 25] {
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
     let time = |t: Option<kernel::Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
@@ -104,6 +105,7 @@ fn cells(row: &Row) -> [String; 24] {
         text(&row.utm.campaign),
         text(&row.utm.term),
         text(&row.utm.content),
+        text(&row.password_hash),
         list(serde_json::to_string(&row.rules)),
         list(serde_json::to_string(&row.split)),
         row.click_count.to_string(),
