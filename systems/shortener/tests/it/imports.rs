@@ -102,7 +102,9 @@ fn read(format: Format, text: &str) -> Vec<Row> {
 
 fn jsonl(rows: &[Row]) -> String {
     let mut writer = Writer::new(Format::Jsonl);
-    rows.iter().for_each(|row| writer.write(row));
+    for row in rows {
+        writer.write(row);
+    }
     String::from_utf8(writer.take()).unwrap()
 }
 
