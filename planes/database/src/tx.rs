@@ -24,6 +24,14 @@ impl<'a> Tx<'a> {
         Self { on, changes: Vec::new(), failed: None }
     }
 
+    /// Which engine it runs on, for what is worth two ways of saying it.
+    pub fn engine(&self) -> Engine {
+        match self.on {
+            On::Sqlite(_) => Engine::Sqlite,
+            On::Postgres(_) => Engine::Postgres,
+        }
+    }
+
     fn usable(&self, sql: &str, params: &[Value]) -> Result<()> {
         match &self.failed {
             Some(e) => Err(e.clone()),
