@@ -219,6 +219,11 @@ impl Shortener {
         self.0.near.get(SpotRef { domain, code }, self.0.clock.monotonic())
     }
 
+    /// The same, for who has asked before: it counts as no lookup.
+    pub(crate) fn known_by_now(&self, domain: DomainId, code: &str) -> Option<Known> {
+        self.0.near.peek(SpotRef { domain, code }, self.0.clock.monotonic())
+    }
+
     /// Asks the database for a code and remembers the answer; concurrent calls for one code share one question.
     pub(crate) async fn learn(&self, domain: DomainId, code: &str) -> Result<Known, Problem> {
         let Some(code) = Code::parse(code) else { return Ok(None) };

@@ -291,7 +291,7 @@ impl Redirector {
     /// What memory or the database know of a code as it is written, else of its other spelling.
     pub(super) async fn look_up(&self, place: &Place, code: &str) -> Result<Known, Problem> {
         for code in std::iter::once(code).chain(place.other.as_deref()) {
-            let known = match self.shortener.known(place.id(), code) {
+            let known = match self.shortener.known_by_now(place.id(), code) {
                 Some(known) => known,
                 None => self.shortener.learn(place.id(), code).await?,
             };

@@ -110,12 +110,18 @@ impl Near {
 
     /// What is known of a code at `now` (monotonic), if that is fresh enough.
     pub(crate) fn get(&self, spot: SpotRef<'_>, now: Duration) -> Option<Known> {
+        let found = self.peek(spot, now);
+        let counter = if found.is_some() { &self.telemetry.cache_hits } else { &self.telemetry.cache_misses };
+        counter.inc();
+        found
+    }
+
+    /// The same, for who has asked before: it counts as no lookup.
+    pub(crate) fn peek(&self, spot: SpotRef<'_>, now: Duration) -> Option<Known> {
         let found = self.cache.get(&spot).filter(|entry| {
             let age = now.saturating_sub(entry.loaded_at);
             age < self.age_limit(entry.known.is_some())
         });
-        let counter = if found.is_some() { &self.telemetry.cache_hits } else { &self.telemetry.cache_misses };
-        counter.inc();
         found.map(|entry| entry.known)
     }
 

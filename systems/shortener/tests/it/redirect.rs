@@ -76,7 +76,8 @@ async fn memory_answers_without_waiting_once_it_knows() {
     let path = format!("/{}", node.shorten("https://example.com/").await);
     let visit = Visit::new(&Method::GET, &path);
     assert!(node.redirector.try_cached(&visit).is_none());
-    assert_eq!(node.redirector.resolve(&visit).await.status(), 302);
+    assert_eq!(node.redirector.ask(&visit).await.status(), 302);
+    assert_eq!(node.metric("cache_lookups_total{outcome=\"miss\"}"), 1, "one visit is one lookup");
     assert_eq!(
         node.redirector.try_cached(&visit).unwrap().into_response().headers()[header::LOCATION],
         "https://example.com/"
