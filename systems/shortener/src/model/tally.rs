@@ -1,6 +1,6 @@
 //! What people's clicks of a day have in common: counts by value of each dimension.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::varint;
 
@@ -125,6 +125,21 @@ impl Tally {
         out
     }
 
+    /// The sum of many that [`Tally::to_bytes`] gave; `None` when one of them is anything else. A year of days has most of its values
+    /// in common, so each name is copied once.
+    pub fn sum_of(days: &[Vec<u8>]) -> Option<Self> {
+        let mut sums: HashMap<&str, u64> = HashMap::new();
+        let mut other = 0_u64;
+        for mut bytes in days.iter().map(Vec::as_slice).filter(|bytes| !bytes.is_empty()) {
+            other = other.saturating_add(varint::take(&mut bytes)?);
+            while !bytes.is_empty() {
+                let sum = sums.entry(varint::take_text(&mut bytes)?).or_default();
+                *sum = sum.saturating_add(varint::take(&mut bytes)?);
+            }
+        }
+        Some(Self { values: sums.into_iter().map(|(value, count)| (value.into(), count)).collect(), other })
+    }
+
     /// Adds what [`Tally::to_bytes`] gave; `None`, with a part of it added, when it is anything else.
     pub fn merge_bytes(&mut self, mut bytes: &[u8]) -> Option<()> {
         if bytes.is_empty() {
@@ -178,6 +193,7 @@ mod tests {
             read.merge_bytes(&one.to_bytes()).unwrap();
             prop_assert_eq!(&read, &one);
             read.merge(&two);
+            prop_assert_eq!(&Tally::sum_of(&[one.to_bytes(), Vec::new(), two.to_bytes()]), &Some(read.clone()));
             let all = one.sum() + two.sum();
             prop_assert_eq!(read.sum(), all);
             read.bound();
@@ -192,6 +208,7 @@ mod tests {
             let mut tally = Tally::default();
             let whole = tally.merge_bytes(&bytes);
             prop_assert!(whole.is_some() || tally.values.len() <= bytes.len());
+            prop_assert_eq!(Tally::sum_of(&[bytes]), whole.map(|()| tally));
         }
     }
 }

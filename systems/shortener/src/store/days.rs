@@ -223,12 +223,9 @@ pub(crate) async fn tally(
         Dimension::Language => tally_sql!("languages"),
     };
     let sql = if matches!(subject, Subject::Link(_)) { of_link } else { of_project };
-    let mut sum = Tally::default();
-    for row in db.query(sql, params![subject.value(), from, to]).await? {
-        let bytes: Vec<u8> = row.get(0)?;
-        sum.merge_bytes(&bytes).ok_or_else(|| Error::Decode("a day of clicks is damaged".to_owned()))?;
-    }
-    Ok(sum)
+    let rows = db.query(sql, params![subject.value(), from, to]).await?;
+    let days: Vec<Vec<u8>> = rows.iter().map(|row| row.get(0)).collect::<Result<_>>()?;
+    Tally::sum_of(&days).ok_or_else(|| Error::Decode("a day of clicks is damaged".to_owned()))
 }
 
 /// Leaves only the number of visitors of at most `limit` days (of links, and of projects) before `before`; gives how many.
