@@ -27,8 +27,12 @@ const PACKAGES: &[Package] = &[
 ];
 
 /// Installs what is missing, saying what.
+/// Real input of the tests: the homepages that Debian's package lists carry.
+const MIN_HOMEPAGES: usize = 20_000;
+
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     packages()?;
+    lists()?;
     schemathesis(root)
 }
 
@@ -51,6 +55,34 @@ fn packages() -> Result<(), String> {
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(&names);
     apt(&install)
+}
+
+/// Has the package lists, which container images come without.
+fn lists() -> Result<(), String> {
+    if homepage_count() >= MIN_HOMEPAGES {
+        println!("package lists: here");
+        return Ok(());
+    }
+    if !is_root() {
+        return Err("run as root:\n\n    apt-get update\n".to_owned());
+    }
+    println!("apt-get update");
+    apt(&["update"])?;
+    match homepage_count() {
+        count if count >= MIN_HOMEPAGES => Ok(()),
+        count => Err(format!(
+            "the package lists name {count} homepages, and the tests import {MIN_HOMEPAGES}: do the sources of apt have a whole release?"
+        )),
+    }
+}
+
+/// How many homepages `apt-cache dumpavail` tells of.
+fn homepage_count() -> usize {
+    let output = Command::new("apt-cache").arg("dumpavail").stderr(Stdio::null()).output();
+    output.map_or(0, |o| {
+        let text = String::from_utf8_lossy(&o.stdout).into_owned();
+        text.lines().filter_map(|l| l.strip_prefix("Homepage:")).collect::<std::collections::BTreeSet<_>>().len()
+    })
 }
 
 fn apt(arguments: &[&str]) -> Result<(), String> {

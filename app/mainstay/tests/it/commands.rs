@@ -118,27 +118,11 @@ fn the_tour_holds() {
     let out = output(folder.path(), &["tour"]);
     assert!(out.status.success(), "{}\n{}", text(&out.stdout), text(&out.stderr));
     assert!(text(&out.stderr).contains("checks hold"));
-}
-
-#[test]
-fn links_from_the_command_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let node = Node::dev(folder.path(), "data", &[]);
-    let run = |args: &[&str]| {
-        let out = output(folder.path(), &[&["links"], args, &["--url", &node.api]].concat());
-        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
-        text(&out.stdout)
-    };
-    let short = run(&["create", "https://example.com/cli", "--alias", "from-cli"]);
-    assert!(short.trim().ends_with("/from-cli"), "{short}");
-    assert!(run(&["list"]).contains("https://example.com/cli"));
-    let link: serde_json::Value = serde_json::from_str(&run(&["get", "from-cli", "--json"])).unwrap();
-    assert_eq!(link["url"], "https://example.com/cli");
-    assert_eq!(get(&format!("{}/from-cli", node.public)).status, 302);
-    run(&["delete", "from-cli"]);
-    let out = output(folder.path(), &["links", "get", "from-cli", "--url", &node.api]);
-    assert!(!out.status.success());
-    assert!(text(&out.stderr).contains("SHORTENER_LINK_UNKNOWN"), "{}", text(&out.stderr));
+    // Without package lists the tour of a user leaves real URLs out; the test does not.
+    assert!(
+        text(&out.stdout).contains("by a Zipf draw"),
+        "no package lists: run apt-get update (cargo xtask setup does)"
+    );
 }
 
 #[test]

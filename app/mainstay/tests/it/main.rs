@@ -5,6 +5,7 @@ mod browser;
 mod commands;
 mod contract;
 mod lane;
+mod links;
 mod listeners;
 mod nodes;
 mod support;

@@ -1,7 +1,7 @@
 //! `mainstay links …`: the client of the URL shortener.
 
 mod fields;
-mod transfer;
+pub(super) mod transfer;
 
 use serde_json::{Value, json};
 

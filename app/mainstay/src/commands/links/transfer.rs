@@ -92,7 +92,7 @@ fn send(client: &Client, path: &str, file: &Path) -> Result<Value, String> {
 }
 
 /// Shows how far an import is until it is over.
-fn watch(client: &Client, id: &str) -> Result<Value, String> {
+pub(crate) fn watch(client: &Client, id: &str) -> Result<Value, String> {
     let is_terminal = std::io::stderr().is_terminal();
     loop {
         let import = client.call("GET", &format!("/v1/link-imports/{}", segment(id)), None)?;
@@ -129,7 +129,7 @@ fn bar(import: &Value) -> String {
 }
 
 /// Every row that is told of.
-fn errors(client: &Client, id: &str) -> Result<Vec<Value>, String> {
+pub(crate) fn errors(client: &Client, id: &str) -> Result<Vec<Value>, String> {
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     loop {

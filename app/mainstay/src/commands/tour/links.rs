@@ -1,6 +1,6 @@
 //! The tour's visit to the URL shortener.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -131,25 +131,5 @@ pub(super) fn pages(tour: &mut Tour, server: &Server) -> Result<(), String> {
     let forged: String = last.chars().rev().collect();
     let answer = server.api.send("GET", &format!("/v1/links?limit=2&cursor={}", segment(&forged)), &[], None)?;
     tour.expect("GET /v1/links with a forged cursor", &answer, 400, "");
-    Ok(())
-}
-
-/// Real URLs from a file: shortened, followed by a Zipf draw, and the rollups reconciled with what was sent.
-pub(super) fn bulk(tour: &mut Tour, server: &Server, file: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut codes = Vec::new();
-    let mut refused = 0;
-    for url in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-        let answer = create(server, &json!({ "url": url }))?;
-        match answer.status {
-            201 => codes.push(code_of(&answer)),
-            422 => refused += 1,
-            429 => return Err("creation is rate limited: raise shortener.creation_limit_per_minute".to_owned()),
-            other => return Err(format!("{url}: {other}")),
-        }
-    }
-    let unique: std::collections::BTreeSet<_> = codes.iter().collect();
-    let seen = format!("{} links, {refused} refused as no URL, {} codes", codes.len(), unique.len());
-    tour.saw(&format!("POST /v1/links for each line of {}", file.display()), &seen, unique.len() == codes.len());
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! It is a product tour for a reader and an end-to-end test for a machine: anything off ends it with a non-zero exit code.
 
 mod links;
+mod real;
 mod server;
 mod survival;
 
@@ -100,9 +101,9 @@ fn drive(tour: &mut Tour, folder: &Path, args: &TourArgs) -> Result<(), String> 
     links::refusals(tour, &server)?;
     links::clicks(tour, &server)?;
     links::pages(tour, &server)?;
-    if let Some(file) = &args.urls {
-        links::bulk(tour, &server, file)?;
-    }
+
+    tour.chapter("Real URLs");
+    real::run(tour, &server, folder, args.urls.as_ref())?;
 
     tour.chapter("Nothing acknowledged is lost");
     survival::run(tour, server, folder)
