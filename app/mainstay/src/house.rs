@@ -92,7 +92,11 @@ impl House {
         );
 
         let shortener = Shortener::open(shortener::Deps {
-            config: config.shortener.clone(),
+            config: shortener::ShortenerConfig {
+                // Whoever tries it out has their product on the same machine.
+                allow_private_destinations: config.shortener.allow_private_destinations || dev,
+                ..config.shortener.clone()
+            },
             public_url: first_of(&config.shortener.public_url, &addresses.public),
             db: db.clone(),
             memory: memory.clone(),
@@ -292,6 +296,8 @@ fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Life
                 Condition::Degraded("without the database only links in the cache are served".to_owned())
             } else if shortener.is_degraded() {
                 Condition::Degraded("without Redis other nodes hear of changes only when their cache ages".to_owned())
+            } else if let Some(trouble) = shortener.block_list_trouble() {
+                Condition::Degraded(format!("the block list before stays: {trouble}"))
             } else {
                 Condition::Serving
             }

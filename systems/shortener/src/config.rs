@@ -81,6 +81,13 @@ kernel::section! {
         import_row_limit: u64 = "500000", "rows";
         /// How long is told of an import that is over. Its links stay.
         imports_kept: std::time::Duration = "\"30d\"", "time";
+        /// Whether links may lead to private, local and reserved hosts. Only for an installation that serves one network.
+        allow_private_destinations: bool = "false", "true or false";
+        /// A file of destinations that links may not lead to: an entry a line, `example.com` (with subdomains), `=www.example.com`,
+        /// or `https://example.com/path`; `#` starts a comment. Read anew when it changes. Empty: none.
+        block_list: String = "\"\"", "path";
+        /// The most entries of that file; about 40 bytes of memory each. A longer file is refused.
+        block_list_entries: usize = "2000000", "entries";
         /// Aliases that nobody may choose, without regard to case.
         reserved_words: Vec<String> = "[\"admin\", \"api\", \"console\", \"docs\", \"export\", \"health\", \"metrics\", \"openapi\", \"assets\", \"static\", \"login\", \"well-known\"]", "words";
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kernel::Problem;
 
+use crate::model::moderation::Refusal;
 use crate::model::{AliasError, DestinationError, Invalid, MAX_POINTS, SeriesError};
 
 kernel::codes! {
@@ -32,6 +33,19 @@ kernel::codes! {
     IMPORT_TOO_LARGE = "SHORTENER_IMPORT_TOO_LARGE", TooLarge, "The file is larger than an import may be";
     IMPORT_FINISHED = "SHORTENER_IMPORT_FINISHED", Conflict, "The import is over";
     IMPORTS_BUSY = "SHORTENER_IMPORTS_BUSY", Limited, "The project has too many imports under way";
+    NOT_MODERATOR = "SHORTENER_NOT_MODERATOR", Forbidden, "The key is not one of a moderator";
+    REPORT_UNKNOWN = "SHORTENER_REPORT_UNKNOWN", NotFound, "There is no such report";
+    REPORT_DECIDED = "SHORTENER_REPORT_DECIDED", Conflict, "The report was decided already";
+    REPORTS_LIMITED = "SHORTENER_REPORTS_LIMITED", Limited, "Too many reports were sent";
+    TAKEDOWN_EXISTS = "SHORTENER_TAKEDOWN_EXISTS", Conflict, "The link is taken down already";
+    NOT_TAKEN_DOWN = "SHORTENER_NOT_TAKEN_DOWN", Conflict, "The link is not taken down";
+    APPEAL_OPEN = "SHORTENER_APPEAL_OPEN", Conflict, "An appeal waits for a decision";
+    APPEAL_DECIDED = "SHORTENER_APPEAL_DECIDED", Conflict, "The appeal was rejected";
+    APPEAL_MISSING = "SHORTENER_APPEAL_MISSING", Conflict, "There is no appeal to decide";
+    BLOCK_UNKNOWN = "SHORTENER_BLOCK_UNKNOWN", NotFound, "There is no such entry of the block list";
+    BLOCK_EXISTS = "SHORTENER_BLOCK_EXISTS", Conflict, "The destination is blocked already";
+    BLOCKS_FULL = "SHORTENER_BLOCKS_FULL", Conflict, "The block list of moderators is full";
+    BLOCK_LIST_UNREADABLE = "SHORTENER_BLOCK_LIST_UNREADABLE", Unavailable, "The block list cannot be read";
     RATE_LIMITED = "SHORTENER_RATE_LIMITED", Limited, "Too many links are being created";
     CODES_EXHAUSTED = "SHORTENER_CODES_EXHAUSTED", Unavailable, "No free code was found";
 }
@@ -119,6 +133,33 @@ pub enum Error {
         /// When the next one may be created.
         retry_after: Duration,
     },
+    /// The key may not moderate.
+    #[error("not a moderator")]
+    NotModerator,
+    /// No such report.
+    #[error("unknown report")]
+    ReportUnknown,
+    /// Somebody decided the report.
+    #[error("report decided")]
+    ReportDecided,
+    /// The reporter, or all reporters of the link, send too many.
+    #[error("reports limited")]
+    ReportsLimited {
+        /// When the next one is taken.
+        retry_after: Duration,
+    },
+    /// What stands against the link does not allow it.
+    #[error("moderation: {0:?}")]
+    Moderation(Refusal),
+    /// No such entry of the block list.
+    #[error("unknown block")]
+    BlockUnknown,
+    /// The entry is there.
+    #[error("block exists")]
+    BlockExists,
+    /// No more entries fit.
+    #[error("blocks full")]
+    BlocksFull,
     /// Every id tried had its code taken by an alias, or no ids are left.
     #[error("codes exhausted")]
     CodesExhausted,
@@ -221,6 +262,53 @@ impl From<Error> for Problem {
                 format!("The project has {limit} imports under way; wait until one is over, or stop one."),
             )
             .retry_after(Duration::from_secs(10)),
+            Error::NotModerator => Self::new(
+                &NOT_MODERATOR,
+                "Moderation is for administrators (`*`) and for keys of the project `default` with the scope `moderation:…`.",
+            ),
+            Error::ReportUnknown => Self::new(
+                &REPORT_UNKNOWN,
+                "There is no report of that id; GET /v1/link-reports lists those that there are.",
+            ),
+            Error::ReportDecided => Self::new(
+                &REPORT_DECIDED,
+                "The report was decided before; to change what became of the link, take it down or restore it.",
+            ),
+            Error::ReportsLimited { retry_after } => {
+                Self::new(&REPORTS_LIMITED, "Too many reports came; wait as long as Retry-After says.")
+                    .retry_after(retry_after)
+            }
+            Error::Moderation(Refusal::IsDown) => Self::new(
+                &TAKEDOWN_EXISTS,
+                "The link is taken down; to do it for another kind of reason, restore it first.",
+            ),
+            Error::Moderation(Refusal::NotDown) => Self::new(
+                &NOT_TAKEN_DOWN,
+                "The link is not taken down: there is nothing to restore or to appeal against.",
+            ),
+            Error::Moderation(Refusal::AppealOpen) => {
+                Self::new(&APPEAL_OPEN, "An appeal was sent and nobody has decided it; wait for the decision.")
+            }
+            Error::Moderation(Refusal::AppealDecided) => Self::new(
+                &APPEAL_DECIDED,
+                "The appeal against this takedown was rejected; only the operator can still restore the link.",
+            ),
+            Error::Moderation(Refusal::NoAppeal) => Self::new(
+                &APPEAL_MISSING,
+                "There is no appeal that waits for a decision; a link is brought back without one by `restore`.",
+            ),
+            Error::BlockUnknown => Self::new(
+                &BLOCK_UNKNOWN,
+                "There is no entry of that id; GET /v1/link-blocks lists those that there are.",
+            ),
+            Error::BlockExists => {
+                let detail = "That entry is on the list; GET /v1/link-blocks shows since when and why.";
+                Self::new(&BLOCK_EXISTS, detail).field("/entry", detail)
+            }
+            Error::BlocksFull => Self::new(
+                &BLOCKS_FULL,
+                "The list holds 10000 entries; remove some, or keep them in the file `shortener.block_list`.",
+            ),
             Error::RateLimited { limit_per_minute, retry_after } => Self::new(
                 &RATE_LIMITED,
                 format!("This project may create {limit_per_minute} links a minute; wait as long as Retry-After says."),

@@ -7,13 +7,14 @@ mod export;
 mod forms;
 mod imports;
 mod links;
+mod moderation;
 mod pages;
 mod qr;
 pub mod redirect;
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use utoipa::OpenApi;
 
@@ -36,6 +37,16 @@ pub fn routes(shortener: Shortener) -> Router {
         .route("/v1/links/{code}/analytics", get(analytics::link))
         .route("/v1/link-analytics", get(analytics::project))
         .route("/v1/links/{code}/qr", get(qr::qr))
+        .route("/v1/links/{code}/takedown", get(moderation::takedown).post(moderation::take_down))
+        .route("/v1/links/{code}/restore", post(moderation::restore))
+        .route("/v1/links/{code}/appeal", post(moderation::appeal))
+        .route("/v1/links/{code}/appeal/grant", post(moderation::grant))
+        .route("/v1/links/{code}/appeal/reject", post(moderation::reject))
+        .route("/v1/link-reports", get(moderation::reports).post(moderation::report))
+        .route("/v1/link-reports/{id}/dismiss", post(moderation::dismiss))
+        .route("/v1/link-takedowns", get(moderation::takedowns))
+        .route("/v1/link-blocks", get(moderation::blocks).post(moderation::block))
+        .route("/v1/link-blocks/{id}", delete(moderation::unblock))
         .route("/v1/domains", get(domains::list).post(domains::add))
         .route("/v1/domains/{host}", get(domains::read).patch(domains::change).delete(domains::remove))
         .route("/v1/utm-templates", get(domains::templates))
@@ -62,11 +73,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         links::list, links::create, links::read, links::change, links::remove, links::history, clicks::clicks,
         analytics::link, analytics::project, qr::qr,
         export::export, imports::create, imports::list, imports::read, imports::errors, imports::cancel,
+        moderation::report, moderation::reports, moderation::dismiss, moderation::takedown, moderation::take_down,
+        moderation::restore, moderation::appeal, moderation::grant, moderation::reject, moderation::takedowns,
+        moderation::blocks, moderation::block, moderation::unblock,
         domains::list, domains::add, domains::read, domains::change, domains::remove,
         domains::templates, domains::template, domains::put_template, domains::remove_template,
     ),
     tags(
         (name = "links", description = "Short links and their clicks."),
+        (name = "moderation", description = "Reports of links, takedowns and appeals, and blocked destinations."),
         (name = "domains", description = "Hosts on which links answer, and campaign parameters for new links."),
     )
 )]

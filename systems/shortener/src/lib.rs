@@ -53,8 +53,10 @@ pub use config::{Robots, ShortenerConfig};
 pub use error::{CODES, Error};
 pub use http::redirect::{Answer, MAX_FORM_BYTES, Redirect, Redirector, Visit};
 pub use service::{
-    Analytics, Created, Deps, DomainChange, LinkPage, LinkPatch, MAX_ANALYTICS_VALUES, MAX_TEMPLATE_NAME, NewDomain,
-    NewLink, Shortener, ValueClicks,
+    Analytics, Created, Deps, DomainChange, LinkPage, LinkPatch, LinkPlace, MAX_ANALYTICS_VALUES, MAX_TEMPLATE_NAME,
+    NewDomain, NewLink, Reporter, Shortener, ValueClicks,
 };
 pub use service::{Begun, NewImport, Received, Spool};
-pub use store::{LinkChange, ListFilter, MIGRATIONS, ProjectTotals, UtmTemplate};
+pub use store::{
+    LinkBlock, LinkChange, ListFilter, MIGRATIONS, ModeratedLink, ProjectTotals, Report, TakedownRecord, UtmTemplate,
+};

@@ -8,6 +8,7 @@ mod destination;
 pub mod domain;
 pub mod import;
 pub mod link;
+pub mod moderation;
 mod password;
 pub mod qr;
 mod rollup;

@@ -1,6 +1,7 @@
 //! The handle: every use case, for HTTP, the console and redirects alike.
 
 mod analytics;
+mod block_lists;
 mod blocks;
 mod clicks;
 mod domains;
@@ -10,6 +11,7 @@ mod imports;
 mod invalidation;
 mod limit;
 mod links;
+mod moderation;
 mod near;
 mod passwords;
 mod target;
@@ -28,18 +30,22 @@ pub use self::{
     domains::{DomainChange, NewDomain},
     imports::{Begun, NewImport, Received, Spool},
     links::{Created, LinkPage, LinkPatch, NewLink},
+    moderation::{LinkPlace, Reporter},
     templates::MAX_TEMPLATE_NAME,
 };
 use self::{
+    block_lists::BlockLists,
     blocks::Blocks,
     clicks::{Click, Clicks, Countries, Remembered, SALT_GRACE, Salts},
     domains::Domains,
     invalidation::Invalidations,
     limit::CreationLimit,
+    moderation::ReportLimit,
     near::{Near, Spot, SpotRef},
     passwords::Passwords,
 };
 pub(crate) use self::{
+    moderation::require_moderator,
     near::Known,
     passwords::PasswordCheck,
     target::{Gate, Target},
@@ -48,7 +54,10 @@ use crate::{
     config::ShortenerConfig,
     error::Error,
     http::redirect::Visit,
-    model::{ClickPoint, Code, Codes, Country, Domain, DomainId, Facts, LinkId, Series, Step, Traits, Visitors},
+    model::{
+        ClickPoint, Code, Codes, Country, Domain, DomainId, Facts, LinkId, LinkState, Series, Step, Takedown, Traits,
+        Visitors,
+    },
     store::{self, ProjectTotals},
     telemetry::Telemetry,
 };
@@ -101,6 +110,10 @@ struct Shared {
     passwords: Passwords,
     invalidations: Invalidations,
     limit: CreationLimit,
+    report_limit: ReportLimit,
+    block_lists: BlockLists,
+    /// The port of the installation's own short URLs.
+    own_port: Option<u16>,
     rng: Rng,
     telemetry: Telemetry,
 }
@@ -120,6 +133,7 @@ impl Shortener {
         let writer = kernel::id::uuid_v7(&clock, &rng).simple().to_string();
         let domains = Domains::new(&public_url);
         domains.load(&db).await?;
+        let block_lists = BlockLists::open(&config, &db, telemetry.clone()).await?;
         let salts = Salts::new();
         salts.refresh(&db, &clock, &rng).await?;
         let countries = Arc::new(Countries::new(&config.geo_database, telemetry.clone()));
@@ -138,6 +152,9 @@ impl Shortener {
             invalidations: Invalidations::new(&memory, telemetry.clone()),
             visitors: Visitors::new(&access.secret("shortener.visitors")),
             passwords: Passwords::new(clock.clone(), rng.clone()),
+            report_limit: ReportLimit::new(&memory, clock.clone(), &access.secret("shortener.reporters")),
+            block_lists,
+            own_port: url::Url::parse(&public_url).ok().and_then(|url| url.port_or_known_default()),
             limit: CreationLimit::new(&memory, clock.clone(), config.creation_limit_per_minute),
             telemetry,
             config,
@@ -333,7 +350,7 @@ impl Shortener {
 
     /// Applies the invalidations of other nodes until shutdown.
     pub(crate) async fn hear_invalidations(&self, shutdown: &kernel::Shutdown) {
-        self.0.invalidations.hear(&self.0.near, &self.0.domains, &self.0.clock, shutdown).await;
+        self.0.invalidations.hear(&self.0.near, (&self.0.domains, &self.0.block_lists), &self.0.clock, shutdown).await;
     }
 
     /// Keeps the domains true until shutdown.
@@ -366,7 +383,11 @@ impl Shared {
         let link = store::link_by_code(&self.db, spot.domain, spot.code.as_str()).await?;
         let known = match link {
             None => None,
-            Some(link) => {
+            Some(mut link) => {
+                if link.state == LinkState::Active && self.is_blocked(&link) {
+                    // SAFETY-2: it leads nowhere, as if it had been taken down.
+                    link.state = LinkState::TakenDown(Takedown::Abuse);
+                }
                 let project = self.clicks.project_index(&link.project);
                 Some(Arc::new(Target::new(link, project, self.domains.own_host())?))
             }

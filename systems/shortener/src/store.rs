@@ -7,6 +7,7 @@ mod domains;
 mod import_chunks;
 mod imports;
 mod links;
+mod moderation;
 mod uses;
 
 use database::Migration;
@@ -21,6 +22,8 @@ pub(crate) use import_chunks::*;
 pub(crate) use imports::*;
 pub(crate) use links::*;
 pub use links::{LinkChange, ListFilter};
+pub(crate) use moderation::*;
+pub use moderation::{LinkBlock, ModeratedLink, Report, TakedownRecord};
 pub(crate) use uses::*;
 
 /// The room's numbered steps.
@@ -28,6 +31,7 @@ pub static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "links", sql: include_str!("../migrations/0001_links.sql") },
     Migration { version: 2, name: "clicks", sql: include_str!("../migrations/0002_clicks.sql") },
     Migration { version: 3, name: "imports", sql: include_str!("../migrations/0003_imports.sql") },
+    Migration { version: 4, name: "moderation", sql: include_str!("../migrations/0004_moderation.sql") },
 ];
 
 fn big(n: u64) -> i64 {

@@ -99,6 +99,14 @@ pub(crate) struct Telemetry {
     pub(crate) links_deleted: Counter,
     /// `links{outcome="limited"}`: creations refused by the rate limit.
     pub(crate) links_limited: Counter,
+    /// `reports`: reports of links that were taken.
+    pub(crate) reports: Counter,
+    /// `block_list_entries{outcome="file"}`
+    pub(crate) block_entries_file: Gauge,
+    /// `block_list_entries{outcome="moderators"}`
+    pub(crate) block_entries_managed: Gauge,
+    /// `block_list_stale`: 1 while the file cannot be read and the list before it stays.
+    pub(crate) block_list_stale: Gauge,
     /// `id_blocks`: blocks of ids taken from the database.
     pub(crate) id_blocks: Counter,
     /// `minutes_expired`: old buckets taken away.
@@ -112,6 +120,13 @@ impl Telemetry {
             move |outcome| family.get_or_create(&Label { outcome }).clone()
         };
         let counter = |name: &str, help: &str| registry.add(name, help, Counter::default());
+        let entries = registry.add(
+            "block_list_entries",
+            "Blocked destinations by where they are listed",
+            Family::<Label, Gauge>::default(),
+        );
+        // A number is taken out of its family one at a time: the family is locked meanwhile.
+        let entries = |outcome| entries.get_or_create(&Label { outcome }).clone();
         let redirects = family("redirects", "Visits of short URLs by outcome");
         let lookups = family("cache_lookups", "Lookups of the near cache by outcome");
         let invalidations = family("cache_invalidations", "Invalidations of the near cache by where they came from");
@@ -169,6 +184,14 @@ impl Telemetry {
             links_changed: links("changed"),
             links_deleted: links("deleted"),
             links_limited: links("limited"),
+            reports: counter("reports", "Reports of links that were taken"),
+            block_entries_file: entries("file"),
+            block_entries_managed: entries("moderators"),
+            block_list_stale: registry.add(
+                "block_list_stale",
+                "1 while the file of blocked destinations cannot be read and the list before it stays",
+                Gauge::default(),
+            ),
             id_blocks: counter("id_blocks", "Blocks of ids taken from the database"),
             minutes_expired: counter("minutes_expired", "Old buckets of a minute taken away"),
         }

@@ -54,6 +54,11 @@ impl Shortener {
         let this = self.clone();
         tasks.supervise("shortener imports", restart, move |shutdown| imports::run(this.clone(), shutdown));
         let this = self.clone();
+        tasks.supervise("shortener block lists", restart, move |shutdown| {
+            let this = this.clone();
+            async move { this.keep_block_lists(&shutdown).await }
+        });
+        let this = self.clone();
         tasks.supervise("shortener expiry", restart, move |shutdown| expire(this.clone(), shutdown));
     }
 }
@@ -140,6 +145,9 @@ async fn expire(shortener: Shortener, shutdown: Shutdown) {
     while shutdown.or(clock.sleep(EXPIRY_INTERVAL)).await.is_some() {
         if let Err(problem) = shortener.refresh_salts().await {
             tracing::warn!(%problem, "the next day's salt could not be had; its visitors are not counted until it can");
+        }
+        if let Err(problem) = shortener.expire_reports().await {
+            tracing::warn!(%problem, "old reports could not be taken away");
         }
         for _ in 0..EXPIRY_STEPS {
             match shortener.expire_clicks().await {

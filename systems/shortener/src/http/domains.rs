@@ -84,11 +84,11 @@ pub(super) struct NamesQuery {
     /// How many items at most, 1 to 200.
     #[serde(default = "web::page::default_limit", deserialize_with = "web::page::limit")]
     #[param(minimum = 1, maximum = 200, default = 50, required = false)]
-    limit: u32,
+    pub(super) limit: u32,
     /// `next_cursor` of the page before; leave it out for the first page.
     #[serde(default)]
     #[param(max_length = 512, required = false, nullable = false)]
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// Campaign parameters under a name.

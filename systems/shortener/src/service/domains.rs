@@ -148,6 +148,8 @@ impl Shortener {
             created_at: this.clock.now(),
             created_by: principal.name.to_string(),
         };
+        self.check_page(domain.root_url.as_deref(), "/root_url")?;
+        self.check_page(domain.unknown_url.as_deref(), "/unknown_url")?;
         let added: Option<DomainId> = this
             .db
             .tx({
@@ -192,6 +194,8 @@ impl Shortener {
             url.map(|url| domain::page_url(url.as_deref(), field)).transpose().map_err(Error::Field)
         };
         let (root, unknown) = (page(change.root_url, "/root_url")?, page(change.unknown_url, "/unknown_url")?);
+        self.check_page(root.as_ref().and_then(Option::as_deref), "/root_url")?;
+        self.check_page(unknown.as_ref().and_then(Option::as_deref), "/unknown_url")?;
         let changed: Option<Domain> = this
             .db
             .tx({

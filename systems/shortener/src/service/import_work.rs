@@ -200,6 +200,7 @@ impl Shortener {
             };
         let url = destination(&row.url)?;
         let settings = row.settings(password).checked().map_err(Error::Field)?;
+        self.check_destinations(&url, &settings)?;
         // What lies ahead is a clock that was wrong.
         let created_at = row.created_at.unwrap_or(now).min(now);
         let (title, notes) = (link::title(&row.title), link::notes(&row.notes));

@@ -15,6 +15,7 @@ use kernel::{Clock, ProjectId, Shutdown};
 use memory::{Event, Key, Memory, OnDown, Space, Subscription, Use};
 
 use super::{
+    block_lists::BlockLists,
     domains::Domains,
     near::{Near, SpotRef},
 };
@@ -26,6 +27,8 @@ const INVALIDATIONS: Use = Use { name: "shortener.invalidations", on_down: OnDow
 const EVERYTHING: &str = "*";
 /// The message that makes a node read the domains anew.
 const DOMAINS: &str = "+";
+/// The message that makes a node read the blocks of moderators anew.
+const BLOCKS: &str = "!";
 /// Invalidations that wait to be sent; beyond, "everything" takes their place.
 const MAX_UNSENT: usize = 10_000;
 /// How often what was not sent is tried again, and the state of the subscription looked at.
@@ -56,6 +59,11 @@ impl Invalidations {
         self.tell(Bytes::from_static(DOMAINS.as_bytes())).await;
     }
 
+    /// Tells other nodes that moderators have blocked a destination, or no longer do.
+    pub(crate) async fn tell_blocks(&self) {
+        self.tell(Bytes::from_static(BLOCKS.as_bytes())).await;
+    }
+
     async fn tell(&self, message: Bytes) {
         if let Err(e) = self.space.publish(&self.channel, message.clone()).await {
             self.telemetry.invalidations_unsent.inc();
@@ -71,10 +79,16 @@ impl Invalidations {
     }
 
     /// Applies what other nodes tell until shutdown, and sends again what could not be sent.
-    pub(crate) async fn hear(&self, near: &Near, domains: &Domains, clock: &Clock, shutdown: &Shutdown) {
+    pub(crate) async fn hear(
+        &self,
+        near: &Near,
+        (domains, lists): (&Domains, &BlockLists),
+        clock: &Clock,
+        shutdown: &Shutdown,
+    ) {
         while !shutdown.is_triggered() {
             match self.space.subscribe(&self.channel).await {
-                Ok(subscription) => self.follow(subscription, near, domains, clock, shutdown).await,
+                Ok(subscription) => self.follow(subscription, near, (domains, lists), clock, shutdown).await,
                 Err(e) => tracing::warn!(error = %e, "invalidations cannot be received; trying again"),
             }
             near.set_degraded(true);
@@ -89,19 +103,20 @@ impl Invalidations {
         &self,
         mut subscription: Subscription,
         near: &Near,
-        domains: &Domains,
+        (domains, lists): (&Domains, &BlockLists),
         clock: &Clock,
         shutdown: &Shutdown,
     ) {
         // What was loaded before anything was heard may have changed unheard.
         near.forget_all();
         domains.read_anew();
+        lists.read_anew();
         loop {
             near.set_degraded(!subscription.is_live());
             tokio::select! {
                 event = subscription.recv() => match event {
-                    Some(Event::Message(message)) => self.apply(&message, near, domains),
-                    Some(Event::Gap) => self.forget_all(near, domains),
+                    Some(Event::Message(message)) => self.apply(&message, near, (domains, lists)),
+                    Some(Event::Gap) => self.forget_all(near, (domains, lists)),
                     None => return,
                 },
                 () = clock.sleep(TICK) => self.send_again().await,
@@ -110,10 +125,11 @@ impl Invalidations {
         }
     }
 
-    fn apply(&self, message: &[u8], near: &Near, domains: &Domains) {
+    fn apply(&self, message: &[u8], near: &Near, (domains, lists): (&Domains, &BlockLists)) {
         match std::str::from_utf8(message).unwrap_or_default() {
-            EVERYTHING => self.forget_all(near, domains),
+            EVERYTHING => self.forget_all(near, (domains, lists)),
             DOMAINS => domains.read_anew(),
+            BLOCKS => lists.read_anew(),
             text => {
                 let named = text.split_once('/').and_then(|(domain, code)| Some((domain.parse().ok()?, code)));
                 let Some((domain, code)) = named else {
@@ -126,9 +142,10 @@ impl Invalidations {
         }
     }
 
-    fn forget_all(&self, near: &Near, domains: &Domains) {
+    fn forget_all(&self, near: &Near, (domains, lists): (&Domains, &BlockLists)) {
         near.forget_all();
         domains.read_anew();
+        lists.read_anew();
         self.telemetry.invalidated_all.inc();
     }
 

@@ -216,6 +216,7 @@ impl Shortener {
             version: 1,
         };
         check_times(&link, now, new.expires_at.is_some())?;
+        self.check_link(&link)?;
         Ok(Draft { link, alias })
     }
 
@@ -322,6 +323,7 @@ impl Shortener {
             .db
             .tx({
                 let (principal, code, now) = (principal.clone(), code.to_owned(), this.clock.now());
+                let shortener = self.clone();
                 async move |tx: &mut database::Tx<'_>| {
                     let before = store::lock_link(tx, &principal.project, domain, &code).await?;
                     let before = before.ok_or(Error::LinkUnknown)?;
@@ -329,6 +331,9 @@ impl Shortener {
                         return Err(Error::LinkChanged);
                     }
                     let mut link = patched(&before, patch.clone(), password.clone(), now)?;
+                    if link.url != before.url || !link.settings.destinations().eq(before.settings.destinations()) {
+                        shortener.check_link(&link)?;
+                    }
                     let changes = changes(&before, &link);
                     if changes.is_empty() {
                         return Ok((before, false));
@@ -397,6 +402,9 @@ impl Shortener {
                     let link = link.ok_or(Error::LinkUnknown)?;
                     if version.is_some_and(|v| v != link.version) {
                         return Err(Error::LinkChanged);
+                    }
+                    if matches!(link.state, LinkState::TakenDown(_)) {
+                        return Err(Error::LinkTakenDown);
                     }
                     store::delete_link(tx, &link, now).await?;
                     let mut detail = json!({ "url": link.url });

@@ -237,6 +237,33 @@ pub(crate) async fn lock_link(
     row.as_ref().map(read_link).transpose()
 }
 
+/// The link of a code, whoever owns it, held until the transaction's end.
+pub(crate) async fn lock_any_link(tx: &mut Tx<'_>, domain: DomainId, code: &str) -> Result<Option<Link>> {
+    let row = tx
+        .get(
+            concat!(
+                "SELECT ",
+                link_columns!(),
+                " FROM shortener_links l WHERE l.domain = $1 AND l.code = $2 AND l.deleted_at IS NULL \
+                 /*pg FOR UPDATE OF l */"
+            ),
+            params![big(domain.0), code],
+        )
+        .await?;
+    row.as_ref().map(read_link).transpose()
+}
+
+/// A link by its number, deleted or not, held until the transaction's end.
+pub(crate) async fn lock_link_by_id(tx: &mut Tx<'_>, id: LinkId) -> Result<Option<Link>> {
+    let row = tx
+        .get(
+            concat!("SELECT ", link_columns!(), " FROM shortener_links l WHERE l.id = $1 /*pg FOR UPDATE OF l */"),
+            params![big(id.0)],
+        )
+        .await?;
+    row.as_ref().map(read_link).transpose()
+}
+
 /// Changes a link to `link`, whose version the caller has moved on, and writes down what changed.
 pub(crate) async fn update_link(tx: &mut Tx<'_>, before: &Link, link: &Link, by: &str, changes: &str) -> Result<()> {
     tx.exec(

@@ -427,3 +427,76 @@ async fn a_link_as_a_qr_code() {
     let refused = send(&app, Method::GET, "/v1/links/nowhere/qr", &[], None).await;
     assert_eq!((refused.status, refused.json["code"].as_str()), (404, Some("SHORTENER_LINK_UNKNOWN")));
 }
+
+#[tokio::test]
+async fn moderation_is_for_moderators() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    let owner = as_key(&node, "shop", &["*:admin"]);
+    let made = send(&owner, Method::POST, "/v1/links", &[], Some(json!({ "url": "https://example.com" }))).await;
+    let code = made.json["code"].as_str().unwrap().to_owned();
+    let takedown = format!("/v1/links/{code}/takedown");
+    let body = || Some(json!({ "kind": "abuse", "reason": "phishing" }));
+    for (project, scopes, expected) in [
+        ("shop", "*:admin", 403),
+        ("shop", "moderation:admin", 403),
+        ("default", "*:admin", 403),
+        ("default", "links:admin", 403),
+        ("default", "moderation:read", 403),
+        ("default", "moderation:write", 204),
+        ("other", "*", 409),
+    ] {
+        let app = as_key(&node, project, &[scopes]);
+        let answer = send(&app, Method::POST, &takedown, &[], body()).await;
+        assert_eq!(answer.status, expected, "{project} {scopes}: {}", answer.json);
+        let may_read = expected != 403 || scopes == "moderation:read";
+        let read = send(&app, Method::GET, "/v1/link-reports", &[], None).await;
+        assert_eq!(read.status, if may_read { 200 } else { 403 }, "{project} {scopes}");
+    }
+    let appeal = format!("/v1/links/{code}/appeal");
+    let text = || Some(json!({ "text": "it is ours" }));
+    assert_eq!(send(&owner, Method::POST, &appeal, &[], text()).await.status, 202);
+    let told = send(&owner, Method::GET, &takedown, &[], None).await;
+    assert_eq!(
+        (told.status, told.json["state"].as_str(), told.json["reason"].as_str()),
+        (200, Some("appealed"), Some("phishing"))
+    );
+    let moderator = as_key(&node, "default", &["moderation:write"]);
+    let waiting = send(&moderator, Method::GET, "/v1/link-takedowns", &[], None).await;
+    assert_eq!(
+        (waiting.json["items"][0]["link"]["project"].as_str(), waiting.json["items"][0]["appeal"].as_str()),
+        (Some("shop"), Some("it is ours"))
+    );
+    let nothing = send(&moderator, Method::POST, &format!("{appeal}/reject"), &[], Some(json!({}))).await;
+    assert_eq!(
+        (nothing.status, nothing.json["code"].as_str()),
+        (422, Some("SHORTENER_LINK_INVALID")),
+        "a rejection says why"
+    );
+    assert_eq!(send(&moderator, Method::POST, &format!("{appeal}/grant"), &[], Some(json!({}))).await.status, 204);
+    assert_eq!(node.status(&code).await, 302);
+
+    let report = json!({ "code": code, "reason": "spam", "detail": "sent unasked" });
+    assert_eq!(send(&owner, Method::POST, "/v1/link-reports", &[], Some(report)).await.status, 202);
+    let reports = send(&moderator, Method::GET, "/v1/link-reports?state=open", &[], None).await;
+    let id = reports.json["items"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(reports.json["items"][0]["reason"], "spam");
+    let path = format!("/v1/link-reports/{id}/dismiss");
+    let dismissed = send(&moderator, Method::POST, &path, &[], Some(json!({ "all_of_link": true }))).await;
+    assert_eq!((dismissed.status, dismissed.json["count"].as_u64()), (200, Some(1)));
+    assert_eq!(send(&moderator, Method::POST, &path, &[], Some(json!({}))).await.status, 409);
+
+    let entry = json!({ "entry": "Evil.example", "reason": "phishing" });
+    let block = send(&moderator, Method::POST, "/v1/link-blocks", &[], Some(entry)).await;
+    assert_eq!((block.status, block.json["entry"].as_str()), (201, Some("evil.example")));
+    let refused =
+        send(&owner, Method::POST, "/v1/links", &[], Some(json!({ "url": "https://www.evil.example" }))).await;
+    assert_eq!((refused.status, refused.json["code"].as_str()), (422, Some("SHORTENER_URL_BLOCKED")));
+    let mistake = send(&moderator, Method::POST, "/v1/link-blocks", &[], Some(json!({ "entry": "*.x" }))).await;
+    assert_eq!((mistake.status, mistake.json["code"].as_str()), (422, Some("SHORTENER_LINK_INVALID")));
+    let list = send(&moderator, Method::GET, "/v1/link-blocks?limit=1", &[], None).await;
+    assert_eq!((list.json["items"][0]["created_by"].as_str(), &list.json["next_cursor"]), (Some("test"), &Value::Null));
+    let path = block.headers[header::LOCATION].to_str().unwrap();
+    assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 204);
+    assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 404);
+}

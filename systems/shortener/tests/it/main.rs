@@ -9,6 +9,7 @@ mod http;
 mod imports;
 mod links;
 mod model;
+mod moderation;
 mod nodes;
 mod redirect;
 mod visits;

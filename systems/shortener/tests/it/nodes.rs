@@ -70,6 +70,24 @@ async fn a_deletion_on_one_node_is_heard_by_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takedowns_and_blocks_reach_every_node() {
+    let house = House::new().await;
+    let (one, two) = (house.node().await, house.node().await);
+    let code = one.shorten("https://www.evil.example/").await;
+    assert_eq!((one.status(&code).await, two.status(&code).await), (302, 302));
+    let (moderator, place) = (principal("default"), shortener::LinkPlace { host: None, code: &code });
+    one.shortener.take_down(&moderator, place, shortener::model::Takedown::Abuse, "phishing").await.unwrap();
+    assert_eq!(one.status(&code).await, 403, "at once where it was taken down");
+    house.tick_until("the other node heard of it", async || two.status(&code).await == 403).await;
+    one.shortener.restore(&moderator, place, "").await.unwrap();
+    house.tick_until("the other node heard of it", async || two.status(&code).await == 302).await;
+    let block = one.shortener.add_block(&moderator, "evil.example", "phishing").await.unwrap();
+    house.tick_until("the other node heard of the block", async || two.status(&code).await == 403).await;
+    one.shortener.remove_block(&moderator, block.id).await.unwrap();
+    house.tick_until("the other node heard of its end", async || two.status(&code).await == 302).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_a_deleted_link_is_followed_for_two_seconds_at_most() {
     let mut house = House::new().await;
     let (one, two) = (house.node().await, house.node().await);
