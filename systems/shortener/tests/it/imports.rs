@@ -76,7 +76,7 @@ async fn work(node: &Node) {
     }
 }
 
-async fn import(node: &Node, format: Format, file: &str) -> (Import, Vec<RowError>) {
+pub(crate) async fn import(node: &Node, format: Format, file: &str) -> (Import, Vec<RowError>) {
     let id = queue(node, format, file).await;
     work(node).await;
     let import = node.shortener.import(&project(), id).await.unwrap();
@@ -100,7 +100,7 @@ fn read(format: Format, text: &str) -> Vec<Row> {
     reader.rows().into_iter().map(|Numbered { row, .. }| row.unwrap()).collect()
 }
 
-fn jsonl(rows: &[Row]) -> String {
+pub(crate) fn jsonl(rows: &[Row]) -> String {
     let mut writer = Writer::new(Format::Jsonl);
     for row in rows {
         writer.write(row);
@@ -108,7 +108,7 @@ fn jsonl(rows: &[Row]) -> String {
     String::from_utf8(writer.take()).unwrap()
 }
 
-fn row(code: &str, url: &str) -> Row {
+pub(crate) fn row(code: &str, url: &str) -> Row {
     Row { code: Some(code.to_owned()), url: url.to_owned(), ..Row::default() }
 }
 

@@ -9,11 +9,13 @@ use shortener::{
     model::{
         DomainId, LinkSettings, LinkState, Takedown, Variant,
         moderation::{MAX_OPEN_REPORTS, ReportReason, ReportState, Standing},
+        transfer::{Format, Row},
     },
 };
 
 use crate::{
     contract::contract,
+    imports::{import, jsonl, row},
     world::{Engine, Node, World, link, principal},
 };
 
@@ -23,6 +25,7 @@ contract!(
     a_takedown_from_report_to_restoration,
     a_taken_down_link_cannot_be_got_around,
     an_appeal_is_heard_once,
+    what_an_import_brought_taken_down_can_come_back,
     reports_are_bounded,
     one_report_or_all_are_dismissed,
 );
@@ -122,7 +125,8 @@ async fn a_block_reaches_every_node_and_ends_with_its_entry(engine: Engine) {
     node.shortener.update(&moderator, None, &code, None, stays).await.unwrap();
     let again = node.shortener.add_block(&moderator, "evil.example.", "").await;
     assert_eq!(code_of(again.unwrap_err()), "SHORTENER_BLOCK_EXISTS");
-    assert_eq!(node.shortener.blocks("", 10).await.unwrap(), [block.clone()]);
+    assert_eq!(node.shortener.blocks("", 10).await.unwrap(), std::slice::from_ref(&block));
+    tick(&world);
     node.shortener.remove_block(&moderator, block.id).await.unwrap();
     assert_eq!(
         code_of(node.shortener.remove_block(&moderator, block.id).await.unwrap_err()),
@@ -244,6 +248,21 @@ async fn an_appeal_is_heard_once(engine: Engine) {
             "shortener.link.take_down",
         ]
     );
+}
+
+async fn what_an_import_brought_taken_down_can_come_back(engine: Engine) {
+    let world = World::new(engine).await;
+    let node = world.node().await;
+    node.shortener.add_block(&principal("default"), "evil.example", "").await.unwrap();
+    let down = Row { state: Some("legal".to_owned()), ..row("down", "https://example.com/") };
+    let rows = [down, row("inside", "http://10.0.0.1/"), row("evil", "https://evil.example/")];
+    let (_, errors) = import(&node, Format::Jsonl, &jsonl(&rows)).await;
+    let errors: Vec<_> = errors.iter().map(|e| e.code.as_str()).collect();
+    assert_eq!(errors, ["SHORTENER_URL_PRIVATE", "SHORTENER_URL_BLOCKED"]);
+    assert_eq!(node.status("down").await, 451);
+    node.shortener.appeal(&principal("default"), at("down"), "it was long ago").await.unwrap();
+    node.shortener.decide_appeal(&principal("default"), at("down"), true, "").await.unwrap();
+    assert_eq!(node.status("down").await, 302);
 }
 
 async fn reports_are_bounded(engine: Engine) {
