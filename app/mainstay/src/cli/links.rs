@@ -95,6 +95,40 @@ pub(crate) enum LinksCommand {
         #[arg(long, value_name = "TIME")]
         to: Option<String>,
     },
+    /// Show who follows a link, by what they have in common
+    Stats {
+        #[command(flatten)]
+        link: LinkName,
+        /// What visitors are told apart by
+        #[arg(long, default_value = "referrer", value_parser = ["referrer", "browser", "system", "device", "country", "language"])]
+        by: String,
+        /// From the day of this time on (RFC 3339) [default: 30 days ago]
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Up to the day of this time
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+        /// How many values at most
+        #[arg(long, default_value_t = 10)]
+        limit: u32,
+    },
+    /// Draw a link's QR code
+    Qr {
+        #[command(flatten)]
+        link: LinkName,
+        /// What is drawn
+        #[arg(long, default_value = "svg", value_parser = ["svg", "png"])]
+        format: String,
+        /// The length of a side in pixels
+        #[arg(long, default_value_t = 512)]
+        size: u32,
+        /// How much may be dirty or hidden: l 7 %, m 15 %, q 25 %, h 30 %
+        #[arg(long, default_value = "m", value_parser = ["l", "m", "q", "h"])]
+        ecc: String,
+        /// The file to write; must not exist [default: standard output]
+        #[arg(long = "to", value_name = "FILE", value_hint = ValueHint::FilePath)]
+        to: Option<PathBuf>,
+    },
     /// Import a file of links; see docs/shortener-import.md
     Import {
         /// The file
@@ -161,7 +195,7 @@ pub(crate) struct LinkFilter {
     pub(crate) text: Option<String>,
 }
 
-/// What can be said of a new link and changed of another. `none` takes a time or number away.
+/// What can be said of a new link and changed of another. `none` takes a time, number, password or the tags away.
 #[derive(Debug, Args)]
 pub(crate) struct LinkFields {
     /// Its name for people
@@ -182,6 +216,9 @@ pub(crate) struct LinkFields {
     /// How often it may be followed
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_clicks: Option<String>,
+    /// What visitors have to know first; better from the environment than typed
+    #[arg(long, env = "MAINSTAY_LINK_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
     /// Status of the redirect
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(301..=308))]
     pub(crate) redirect: Option<u16>,

@@ -33,6 +33,11 @@ fn links_from_the_command_line() {
     assert_eq!((link["url"].as_str(), link["utm"]["source"].as_str()), (Some("https://example.com/cli"), Some("cli")));
     assert_eq!(get(&format!("{}/from-cli", node.public)).status, 302);
 
+    assert!(run(&["stats", "from-cli", "--by", "browser"]).contains("CLICKS"));
+    assert!(run(&["qr", "from-cli"]).contains("<svg"));
+    run(&["qr", "from-cli", "--format", "png", "--to", "code.png"]);
+    assert!(std::fs::read(folder.path().join("code.png")).unwrap().starts_with(b"\x89PNG"));
+
     // Only steps with clicks, not the hundreds around them.
     wait("the click is in the rollups", || (clicks(&node.api, "from-cli") == 1).then_some(()));
     assert_eq!(run(&["clicks", "from-cli", "--step", "minute"]).lines().count(), 2);
@@ -131,8 +136,9 @@ fn an_import_outlives_its_server() {
         let name = if database.is_some() { "postgres" } else { "sqlite" };
         let set = database.map(|url| format!("database.url={url}"));
         let set: Vec<&str> = set.iter().flat_map(|s| ["--set", s.as_str()]).collect();
-        let rows: String = (0..ROWS).map(|i| format!("https://example.com/{i},n{i},2\n")).collect();
-        std::fs::write(folder.path().join("many.csv"), format!("url,code,click_count\n{rows}")).unwrap();
+        let rows: Vec<_> = (0..ROWS).map(|i| format!("https://example.com/{i},n{i},2")).collect();
+        let file = format!("url,code,click_count\n{}\n", rows.join("\n"));
+        std::fs::write(folder.path().join("many.csv"), file).unwrap();
         let node = Node::dev(folder.path(), name, &set);
         let id = run(folder.path(), &node, &["links", "import", "many.csv", "--no-wait"]).trim().to_owned();
         let done = |node: &Node| {

@@ -24,6 +24,9 @@ pub(super) fn add(body: &mut Value, fields: &LinkFields) -> Result<(), String> {
             body["max_clicks"] = json!(count);
         }
     }
+    if let Some(password) = &fields.password {
+        body["password"] = if password == "none" { Value::Null } else { json!(password) };
+    }
     if !fields.tags.is_empty() {
         body["tags"] = if fields.tags == ["none"] { json!([]) } else { json!(fields.tags) };
     }

@@ -78,6 +78,19 @@ pub(crate) fn run(args: &LinksArgs) -> Result<(), String> {
             let series = client.call("GET", &query.on_it(), None)?;
             if as_json { line(series) } else { clicks(&series) }
         }
+        LinksCommand::Stats { link, by, from, to, limit } => {
+            let query = path(link, "/analytics")
+                .text("dimension", Some(by))
+                .text("from", from.as_deref())
+                .text("to", to.as_deref())
+                .number("limit", *limit);
+            let stats = client.call("GET", &query.on_it(), None)?;
+            if as_json { line(stats) } else { analytics(&stats) }
+        }
+        LinksCommand::Qr { link, format, size, ecc, to } => {
+            let query = path(link, "/qr").text("format", Some(format)).number("size", *size).text("ecc", Some(ecc));
+            transfer::save(&client, &query.on_it(), to.as_deref())?;
+        }
         LinksCommand::Import { file, format, domain, no_wait } => {
             transfer::import(&client, file, *format, domain.as_deref(), *no_wait, as_json)?;
         }
@@ -129,6 +142,27 @@ fn history(page: &Value) {
         }
     }
     line(table(&["VERSION", "AT", "BY", "FIELD", "CHANGE"], &rows));
+}
+
+fn analytics(stats: &Value) {
+    let mut rows: Vec<_> = stats["values"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|v| vec![text(v, "value"), text(v, "click_count")])
+        .collect();
+    if stats["other_click_count"].as_u64().is_some_and(|n| n > 0) {
+        rows.push(vec!["(others)".to_owned(), text(stats, "other_click_count")]);
+    }
+    line(table(&[text(stats, "dimension").to_uppercase().as_str(), "CLICKS"], &rows));
+    note(format!(
+        "{} clicks of {} visitors from {} to {}, and {} visits of bots",
+        text(stats, "click_count"),
+        text(stats, "visitor_count"),
+        text(stats, "from"),
+        text(stats, "to"),
+        text(stats, "bot_count")
+    ));
 }
 
 /// Bars of at most 40 characters, scaled to the largest step; from the first step with clicks to the last.

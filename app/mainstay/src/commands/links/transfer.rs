@@ -188,13 +188,17 @@ pub(super) fn imports(client: &Client, id: Option<&str>, cancel: bool, as_json: 
 
 /// Writes links into a file, or to standard output.
 pub(super) fn export(client: &Client, query: &Query, to: Option<&Path>) -> Result<(), String> {
-    let path = query.on("/v1/links/export");
+    save(client, &query.on("/v1/links/export"), to)
+}
+
+/// Writes an answer into a file that is not there yet, or to standard output.
+pub(super) fn save(client: &Client, path: &str, to: Option<&Path>) -> Result<(), String> {
     match to {
-        None => client.download(&path, &mut std::io::stdout().lock()),
+        None => client.download(path, &mut std::io::stdout().lock()),
         Some(to) => {
             let failed = |e: std::io::Error| format!("{}: {e}", to.display());
             let mut file = File::options().write(true).create_new(true).open(to).map_err(failed)?;
-            client.download(&path, &mut file)?;
+            client.download(path, &mut file)?;
             file.sync_all().map_err(failed)
         }
     }
