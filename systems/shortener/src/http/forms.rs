@@ -1,15 +1,20 @@
-//! Forms that the pages of short URLs send: passwords, and visits that are counted one by one.
+//! Forms that the pages of short URLs send: passwords, visits that are counted one by one, and reports.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use url::form_urlencoded;
 
 use super::{
     pages::{Page, Refusal},
-    redirect::{Answer, Redirector, Visit, Wanted},
+    redirect::{Answer, Place, Redirector, Visit, Wanted},
 };
-use crate::service::{Gate, PasswordCheck, Target};
+use crate::{
+    error::Error,
+    model::moderation::ReportReason,
+    service::{Gate, PasswordCheck, Reporter, Target},
+};
 
 /// The most fields of a form that are looked at.
 const MAX_FIELDS: usize = 20;
@@ -18,7 +23,8 @@ impl Redirector {
     /// Answers a form that a page of a short URL sent: at most [`super::redirect::MAX_FORM_BYTES`], see
     /// [`Redirector::refuse_form`].
     pub async fn submit(&self, visit: &Visit<'_>, form: Bytes) -> Answer {
-        let Wanted::Link(code) = Wanted::of(visit.path) else { return self.no_form(visit) };
+        let wanted = Wanted::of(visit.path);
+        let (Wanted::Link(code) | Wanted::Preview(code)) = wanted else { return self.no_form(visit) };
         let place = self.place(visit, code);
         let target = match self.look_up(&place, code).await {
             Ok(Some(target)) => target,
@@ -28,6 +34,9 @@ impl Redirector {
         let gate = target.gate(self.shortener.now());
         if let Some(page) = self.closed(gate) {
             return page.answer(visit.method);
+        }
+        if matches!(wanted, Wanted::Preview(_)) {
+            return self.report(visit, &place, code, &form).await;
         }
         match gate {
             Gate::Password => self.enter(visit, &target, &form).await,
@@ -39,6 +48,38 @@ impl Redirector {
     fn no_form(&self, visit: &Visit<'_>) -> Answer {
         self.shortener.telemetry().refused.inc();
         self.pages.method.answer(visit.method)
+    }
+
+    async fn report(&self, visit: &Visit<'_>, place: &Place, code: &str, form: &[u8]) -> Answer {
+        let Some(reason) = field(form, "reason").and_then(|reason| ReportReason::parse(&reason)) else {
+            let words = "It lacks what is wrong with the link. Go back and choose it.";
+            return Page::unreported(StatusCode::UNPROCESSABLE_ENTITY, words, None).answer(visit.method);
+        };
+        let detail = field(form, "detail").unwrap_or_default();
+        let mut outcome = Err(Error::LinkUnknown);
+        for code in place.spellings(code) {
+            let reporter = Reporter::Visitor(visit.client);
+            outcome = self.shortener.report(place.id(), code, reason, &detail, reporter).await;
+            if !matches!(outcome, Err(Error::LinkUnknown)) {
+                break;
+            }
+        }
+        let page = match outcome {
+            Ok(()) => return self.pages.reported.answer(visit.method),
+            Err(Error::LinkUnknown) => return self.unknown(visit, place),
+            Err(Error::ReportsLimited { retry_after }) => Page::unreported(
+                StatusCode::TOO_MANY_REQUESTS,
+                "There were many reports from you, or of this link. Please come again later.",
+                Some(seconds(retry_after)),
+            ),
+            Err(Error::Field(invalid)) => Page::unreported(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &format!("What you wrote cannot be taken: {}. Go back and change it.", invalid.detail),
+                None,
+            ),
+            Err(error) => return self.unavailable(visit, &error.into()),
+        };
+        page.answer(visit.method)
     }
 
     async fn enter(&self, visit: &Visit<'_>, target: &Target, form: &[u8]) -> Answer {

@@ -14,7 +14,10 @@ use kernel::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::redirect::Answer;
-use crate::config::Robots;
+use crate::{
+    config::Robots,
+    model::moderation::{MAX_WORDS_CHARS, ReportReason},
+};
 
 /// What search engines are told about a single answer.
 pub(super) const X_ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
@@ -66,6 +69,8 @@ pub(super) struct Pages {
     pub(super) unavailable: Page,
     pub(super) too_large: Page,
     pub(super) too_slow: Page,
+    /// Thanks for a report.
+    pub(super) reported: Page,
     /// Asks for a password.
     pub(super) password: Page,
     /// For who does not follow: programs and HEAD on a link of which every visit counts.
@@ -160,6 +165,11 @@ impl Pages {
                 "That took too long",
                 "The form did not arrive in time. Go back and send it again.",
             ),
+            reported: Page::text(
+                StatusCode::OK,
+                "Thank you for the report",
+                "The moderators of these short links will look at it.",
+            ),
             password: Page::password(None),
             counted: Page::new(
                 StatusCode::OK,
@@ -171,6 +181,17 @@ impl Pages {
                 },
             ),
         }
+    }
+}
+
+fn words_for(reason: ReportReason) -> &'static str {
+    match reason {
+        ReportReason::Phishing => "It pretends to be somebody else",
+        ReportReason::Malware => "It spreads harmful software",
+        ReportReason::Spam => "It was sent unasked",
+        ReportReason::Illegal => "It leads to something illegal",
+        ReportReason::Copyright => "It infringes rights",
+        ReportReason::Other => "Something else",
     }
 }
 
@@ -249,8 +270,29 @@ impl Page {
                     @if let Some(host) = &host { "Continue to " (host) } @else { "Continue" }
                 }
             }
+            details {
+                summary { "Report this link" }
+                form method="post" {
+                    label for="reason" { "What is wrong with it?" }
+                    select #reason name="reason" required {
+                        @for reason in ReportReason::ALL { option value=(reason.as_str()) { (words_for(reason)) } }
+                    }
+                    label for="detail" { "What should the moderators know? You may leave this empty." }
+                    textarea #detail name="detail" rows="4" maxlength=(MAX_WORDS_CHARS) {}
+                    button { "Send the report" }
+                }
+            }
         };
         Self::new(StatusCode::OK, Forms::Here, heading, &content)
+    }
+
+    /// Says why a report was not taken; with the time after which another is.
+    pub(super) fn unreported(status: StatusCode, words: &str, retry_after: Option<u64>) -> Self {
+        let page = Self::text(status, "The report was not taken", words);
+        match retry_after {
+            Some(seconds) => page.with(RETRY_AFTER, &seconds.to_string()),
+            None => page,
+        }
     }
 
     fn new(status: StatusCode, forms: Forms, title: &str, content: &Markup) -> Self {

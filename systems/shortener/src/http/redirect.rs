@@ -210,8 +210,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn id(&self) -> DomainId {
+    pub(super) fn id(&self) -> DomainId {
         self.domain.as_ref().map_or(DomainId::OWN, |domain| domain.id)
+    }
+
+    /// The code as it is written, then as it is looked for where case does not matter.
+    pub(super) fn spellings<'a>(&'a self, code: &'a str) -> impl Iterator<Item = &'a str> {
+        std::iter::once(code).chain(self.other.as_deref())
     }
 }
 
@@ -290,7 +295,7 @@ impl Redirector {
 
     /// What memory or the database know of a code as it is written, else of its other spelling.
     pub(super) async fn look_up(&self, place: &Place, code: &str) -> Result<Known, Problem> {
-        for code in std::iter::once(code).chain(place.other.as_deref()) {
+        for code in place.spellings(code) {
             let known = match self.shortener.known_by_now(place.id(), code) {
                 Some(known) => known,
                 None => self.shortener.learn(place.id(), code).await?,

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use shortener::{
     LinkPatch, NewDomain, NewLink, Robots, Visit,
-    model::{Device, LinkSettings, Password, PasswordHash, RedirectStatus, Rule, Utm, Variant},
+    model::{
+        Device, LinkSettings, Password, PasswordHash, RedirectStatus, Rule, Utm, Variant, moderation::ReportState,
+    },
 };
 
 use crate::{
@@ -245,6 +247,36 @@ async fn a_preview_shows_where_a_link_leads_and_follows_nothing() {
     assert_eq!(node.visit("/nowhere+").await.status, 404);
     assert_eq!(node.metric("clicks_total{outcome=\"recorded\"}"), 0);
     assert_eq!(node.metric("redirects_total{outcome=\"found\"}"), 0);
+}
+
+#[tokio::test]
+async fn a_link_is_reported_from_its_preview() {
+    let world = World::new(Engine::Sqlite).await;
+    let node = world.node().await;
+    node.alias("shown", "https://example.com/").await.unwrap();
+    let preview = node.visit("/shown+").await.body;
+    assert!(preview.contains("<form method=\"post\">") && preview.contains("value=\"phishing\""), "{preview}");
+    for n in 0..10 {
+        let got = node.send("/shown+", 1, &format!("reason=phishing&detail=letter+{n}")).await;
+        assert_eq!(got.status, 200);
+        assert!(got.body.contains("Thank you for the report"), "{}", got.body);
+    }
+    for (path, client, form, status) in [
+        ("/shown+", 1, "reason=spam", 429),
+        ("/shown+", 2, "reason=boredom", 422),
+        ("/shown+", 2, "detail=x", 422),
+        ("/shown+", 2, &format!("reason=spam&detail={}", "x".repeat(1001)), 422),
+        ("/nowhere+", 2, "reason=spam", 404),
+        ("/shown+", 2, "reason=spam", 200),
+    ] {
+        let got = node.send(path, client, form).await;
+        assert_eq!(got.status, status, "{path} {form}");
+        assert_eq!(got.headers.contains_key(header::RETRY_AFTER), status == 429);
+        assert_safe(&got);
+    }
+    let reports = node.shortener.reports(ReportState::Open, "", 50).await.unwrap();
+    assert_eq!(reports.len(), 11);
+    assert!(reports.iter().all(|r| r.reported_by.is_none()));
 }
 
 #[tokio::test]
