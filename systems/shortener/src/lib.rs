@@ -19,6 +19,9 @@
 //! 6. A deletion and its audit entry are committed together.
 //! 7. A link with a limit of visits is followed at most so often, on any number of nodes and across crashes.
 //! 8. A link with a password tells its destination to nobody who does not know it.
+//! 9. No link is made or changed to lead to a private host, to this installation, or to what is blocked; a link whose destination
+//!    was blocked, or that was taken down, leads nowhere on any node, as fast as a deletion (promise 4). Its owner cannot undo that.
+//! 10. What moderators decide, what it does to the link and its entry in the audit log are committed together.
 //!
 //! # Does not promise
 //! - That clicks of the last second survive a crash; that bots are recognised which hide.
@@ -28,7 +31,8 @@
 //! # Invariants
 //! CODES-1 to CODES-3 (`model/code.rs`), BLOCKS-1 to BLOCKS-3 (`service/blocks.rs`), CLICKS-1 to CLICKS-4 (`service/clicks.rs`),
 //! NEAR-1 to NEAR-3 (`service/near.rs`), ROUTES-1 to ROUTES-3 (`model/routing.rs`), PASSWORDS-1 and PASSWORDS-2
-//! (`service/passwords.rs`).
+//! (`service/passwords.rs`), SAFETY-1 to SAFETY-3 (`service/block_lists.rs`), MODERATION-1 to MODERATION-3 (`model/moderation.rs`,
+//! `service/moderation.rs`).
 //!
 //! # Planes
 //! database: links, ids, rollups. memory: invalidations (lost ones cost at most promise 4), rate of creations (bounded local).
@@ -37,7 +41,8 @@
 //! [`ShortenerConfig`]; [`model::MAX_URL_CHARS`], [`model::MAX_POINTS`], pages of at most 200 links.
 //! Clicks: [`model::MAX_VALUES`] values of a dimension a day, [`MAX_ANALYTICS_VALUES`] in an answer, 4096 hosts of referrers a worker
 //! between two looks at its queue, [`model::MAX_REFERRER_BYTES`] and [`model::MAX_AGENT_BYTES`] of what is read of headers, 1 MiB a
-//! segment, 100,000 clicks a roll, 512 MiB a file of countries.
+//! segment, 100,000 clicks a roll, 512 MiB a file of countries. Moderation: 20 open reports of a link kept whole, 10 reports of an
+//! address and 60 of a link in an hour, 10,000 entries that moderators block, 1 GiB a file of blocked destinations.
 
 pub mod config;
 pub mod console;

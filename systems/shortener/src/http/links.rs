@@ -207,6 +207,8 @@ pub(super) struct Link {
     is_alias: bool,
     /// What it is now.
     status: Status,
+    /// Whether one of its destinations is on a block list of the installation: visitors then get a page instead (403).
+    is_blocked: bool,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -548,6 +550,7 @@ fn show(shortener: &Shortener, link: &model::Link) -> Link {
         tags: link.tags.clone(),
         is_alias: link.is_alias,
         status: link.status(shortener.now()).into(),
+        is_blocked: shortener.is_blocked(link),
         created_at: link.created_at,
         created_by: link.created_by.clone(),
         updated_at: link.updated_at,

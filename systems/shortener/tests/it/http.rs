@@ -66,7 +66,7 @@ async fn a_link_from_creation_to_deletion() {
         json!({
             "code": code, "short_url": format!("https://go.example.com/{code}"), "url": "https://example.com/",
             "domain": null, "title": "", "notes": "", "tags": [],
-            "is_alias": false, "status": "active", "created_at": START.to_string(), "created_by": "test",
+            "is_alias": false, "status": "active", "is_blocked": false, "created_at": START.to_string(), "created_by": "test",
             "updated_at": START.to_string(), "starts_at": null, "expires_at": null, "max_clicks": null,
             "has_password": false, "redirect": 302, "forward_query": false, "utm": {}, "rules": [], "split": [],
         })
@@ -494,10 +494,19 @@ async fn moderation_is_for_moderators() {
     let refused =
         send(&owner, Method::POST, "/v1/links", &[], Some(json!({ "url": "https://www.evil.example" }))).await;
     assert_eq!((refused.status, refused.json["code"].as_str()), (422, Some("SHORTENER_URL_BLOCKED")));
+    let known = format!("/v1/links/{code}");
+    let entry = json!({ "entry": "https://example.com/" });
+    assert_eq!(send(&moderator, Method::POST, "/v1/link-blocks", &[], Some(entry)).await.status, 201);
+    assert_eq!(send(&owner, Method::GET, &known, &[], None).await.json["is_blocked"], true, "its owner sees why");
+    assert_eq!(node.status(&code).await, 403);
     let mistake = send(&moderator, Method::POST, "/v1/link-blocks", &[], Some(json!({ "entry": "*.x" }))).await;
     assert_eq!((mistake.status, mistake.json["code"].as_str()), (422, Some("SHORTENER_LINK_INVALID")));
     let list = send(&moderator, Method::GET, "/v1/link-blocks?limit=1", &[], None).await;
-    assert_eq!((list.json["items"][0]["created_by"].as_str(), &list.json["next_cursor"]), (Some("test"), &Value::Null));
+    assert_eq!(list.json["items"][0]["created_by"], "test");
+    let cursor = list.json["next_cursor"].as_str().unwrap();
+    let rest = send(&moderator, Method::GET, &format!("/v1/link-blocks?cursor={cursor}"), &[], None).await;
+    let rest = (rest.json["items"][0]["entry"].as_str(), &rest.json["next_cursor"]);
+    assert_eq!(rest, (Some("=example.com"), &Value::Null));
     let path = block.headers[header::LOCATION].to_str().unwrap();
     assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 204);
     assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 404);
