@@ -116,7 +116,12 @@ impl House {
                 name: "shortener",
                 title: "Shortener",
                 group: Group::Traffic,
-                pages: &[Page { name: "Short links", path: "/console/links" }],
+                pages: &[
+                    Page { name: "Short links", path: "/console/links" },
+                    Page { name: "Imports", path: "/console/link-imports" },
+                    Page { name: "Domains", path: "/console/domains" },
+                    Page { name: "UTM templates", path: "/console/utm-templates" },
+                ],
                 api: shortener::http::routes(shortener.clone()),
                 files: shortener::http::file_routes(shortener.clone()),
                 console: shortener::console::routes(shortener.clone(), streams),

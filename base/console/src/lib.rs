@@ -47,7 +47,7 @@ pub use link::{Link, safe_href};
 pub use maud::{Markup, PreEscaped, Render, html};
 pub use range::TimeRange;
 pub use request::{RequestBox, command_line};
-pub use state::{Flash, KeyValues, copyable, empty, error_state};
+pub use state::{Flash, KeyValues, copyable, copyable_under, empty, error_state, progress};
 pub use status::{Status, badge, tag};
 pub use table::{Column, Row, Sort, Table};
 pub use tile::{Tile, tiles};

@@ -8,6 +8,7 @@ pub struct RequestBox {
     method: &'static str,
     path: String,
     body: Option<serde_json::Value>,
+    file: Option<String>,
     headers: Vec<(String, String)>,
     cli: Option<Vec<String>>,
     open: bool,
@@ -16,7 +17,7 @@ pub struct RequestBox {
 impl RequestBox {
     /// A request by method and path (with query), such as `("GET", "/v1/links?limit=20")`.
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), body: None, headers: Vec::new(), cli: None, open: false }
+        Self { method, path: path.into(), body: None, file: None, headers: Vec::new(), cli: None, open: false }
     }
 
     /// GET.
@@ -38,6 +39,13 @@ impl RequestBox {
     #[must_use]
     pub fn json(mut self, body: serde_json::Value) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// Its body is this file; say its type by [`RequestBox::header`].
+    #[must_use]
+    pub fn file(mut self, name: impl Into<String>) -> Self {
+        self.file = Some(name.into());
         self
     }
 
@@ -65,7 +73,9 @@ impl RequestBox {
     /// The curl command. `base` is where this server listens; `needs_key` adds the header with `$MAINSTAY_KEY`.
     pub fn curl(&self, base: &str, needs_key: bool) -> String {
         let mut parts = vec!["curl".to_owned()];
-        if !matches!(self.method, "GET" | "POST") || (self.method == "POST" && self.body.is_none()) {
+        if !matches!(self.method, "GET" | "POST")
+            || (self.method == "POST" && self.body.is_none() && self.file.is_none())
+        {
             parts[0].push_str(" -X ");
             parts[0].push_str(self.method);
         }
@@ -81,6 +91,9 @@ impl RequestBox {
         if let Some(body) = &self.body {
             let flag = if self.method == "GET" { "-X GET --json" } else { "--json" };
             parts.push(format!("{flag} {}", shell_word(&body.to_string())));
+        }
+        if let Some(file) = &self.file {
+            parts.push(format!("--data-binary {}", shell_word(&format!("@{file}"))));
         }
         parts.join(" \\\n  ")
     }
@@ -176,6 +189,11 @@ mod tests {
             "curl http://127.0.0.1:7070/v1/links \\\n  -H \"Authorization: Bearer $MAINSTAY_KEY\" \\\n  --json '{\"url\":\"https://example.com/?a='\\''\"}'"
         );
         assert_eq!(request.command().unwrap(), r"mainstay links create 'https://example.com/?a='\'''");
+        let upload = RequestBox::post("/v1/x").header("Content-Type", "text/csv").file("my links.csv");
+        assert_eq!(
+            upload.curl("http://h", false),
+            "curl http://h/v1/x \\\n  -H 'Content-Type: text/csv' \\\n  --data-binary '@my links.csv'"
+        );
         assert_eq!(RequestBox::delete("/v1/links/x").curl("http://h", false), "curl -X DELETE http://h/v1/links/x");
     }
 }

@@ -78,6 +78,21 @@ pub fn copyable(value: &str) -> Markup {
     }
 }
 
+/// The same under a name for it, for tables.
+pub fn copyable_under(name: Markup, value: &str) -> Markup {
+    html! {
+        span.copyable {
+            span { div { (name) } code.quiet { (value) } }
+            button.small.copy type="button" data-copy="" hidden { "Copy" span.sr { " " (value) } }
+        }
+    }
+}
+
+/// How much of something is done, as a bar with its words; `label` names it for screen readers. Nothing to do counts as not begun.
+pub fn progress(label: &str, done: u64, of: u64, words: &str) -> Markup {
+    html! { progress aria-label=(label) value=(done.min(of)) max=(of.max(1)) {} div.note { (words) } }
+}
+
 /// Names and values of one thing.
 #[derive(Debug, Clone, Default)]
 pub struct KeyValues {

@@ -1,4 +1,4 @@
-//! The shortener's pages in the console: links, one link, domains and UTM templates.
+//! The shortener's pages in the console: links, one link, imports, domains and UTM templates.
 //!
 //! All are drawn by the server and work without script; with it, a stream of events keeps tiles and charts fresh.
 
@@ -9,6 +9,7 @@ mod domains;
 mod edit;
 mod form;
 mod history;
+mod imports;
 mod list;
 mod panels;
 mod qr;
@@ -21,7 +22,7 @@ use async_stream::stream;
 use axum::{
     Router,
     body::Body,
-    extract::{Extension, Path, State},
+    extract::{DefaultBodyLimit, Extension, Path, State},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -71,6 +72,12 @@ pub fn routes(shortener: Shortener, shutdown: Shutdown) -> Router {
         .route("/console/links/{code}/delete", post(edit::delete))
         .route(BULK, post(bulk::change))
         .route("/console/link-codes/{code}/{format}", get(qr::file))
+        .route(imports::IMPORTS, get(imports::list).post(imports::create).layer(DefaultBodyLimit::disable()))
+        .route("/console/link-imports/{id}", get(imports::page))
+        .route("/console/link-imports/{id}/stop", post(imports::stop))
+        .route(imports::EXPORT, get(imports::export))
+        .route(imports::STREAM, get(imports::list_stream))
+        .route("/console/live/link-imports/{id}", get(imports::stream))
         .route(DOMAINS, get(domains::list).post(domains::add))
         .route("/console/domains/{host}", get(domains::page).post(domains::change))
         .route("/console/domains/{host}/remove", post(domains::remove))
@@ -106,6 +113,15 @@ fn with_domain(address: Address, host: Option<&str>) -> Address {
 /// The same in the API.
 fn api_path(link: &Link, rest: &str) -> String {
     with_domain(Address::new(format!("/v1/links/{}{rest}", link.code)), link.host.as_deref()).to_string()
+}
+
+/// The words of the CLI for a command about a link.
+fn cli<'a>(link: &'a Link, command: &'a str) -> Vec<&'a str> {
+    let mut words = vec!["links", command, link.code.as_str()];
+    if let Some(host) = &link.host {
+        words.extend(["--domain", host]);
+    }
+    words
 }
 
 /// The host that the address of a page names; `None` for the installation's own.

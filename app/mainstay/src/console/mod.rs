@@ -101,8 +101,10 @@ fn rail(house: &House) -> Vec<NavGroup> {
     for group in Group::ALL {
         let rooms = house.rooms().iter().filter(|r| r.group == group);
         let items = rooms.flat_map(|room| {
-            let status = status(room.name);
-            room.pages.iter().map(move |p| NavItem { name: p.name.to_owned(), path: p.path.to_owned(), status })
+            // A room's health is said once, at its first page.
+            let status = std::iter::once(status(room.name)).chain(std::iter::repeat(None));
+            let pages = room.pages.iter().zip(status);
+            pages.map(|(p, status)| NavItem { name: p.name.to_owned(), path: p.path.to_owned(), status })
         });
         groups.push(NavGroup { name: group.name().to_owned(), items: items.collect() });
     }

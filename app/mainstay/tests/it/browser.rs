@@ -131,9 +131,8 @@ async fn a_link_is_made_followed_and_its_clicks_arrive_without_a_reload() {
     form.set_by_name("url", "https://example.com/from-the-console").await.unwrap();
     form.set_by_name("alias", "from-console").await.unwrap();
     form.submit().await.unwrap();
-    browser.open(&format!("{}/console/links/from-console", node.api)).await;
-    assert!(browser.text().await.contains("https://example.com/from-the-console"));
     let total = browser.wait_for(TOTAL).await;
+    assert!(browser.text().await.contains("https://example.com/from-the-console"));
     assert_eq!(total.text().await.unwrap(), "0");
 
     for _ in 0..7 {
@@ -153,18 +152,96 @@ async fn a_link_is_made_followed_and_its_clicks_arrive_without_a_reload() {
     browser.close().await;
 }
 
+/// A user agent and a referrer, as visitors send them.
+const VISITORS: [(&str, &str, &str); 4] = [
+    ("Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0", "https://news.example.com/", "en-GB"),
+    (
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Version/18.1 Mobile/15E148 Safari/604.1",
+        "https://t.co/x",
+        "de",
+    ),
+    (
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+        "",
+        "fr",
+    ),
+    ("curl/8.5.0", "", ""),
+];
+
+/// A project with links of every state, a domain, templates, changes and visitors.
+fn furnish(node: &Node) {
+    let api = |method: &str, path: &str, body: Value| {
+        let got = send(method, &format!("{}{path}", node.api), &[], Some(&body));
+        assert!((200..300).contains(&got.status), "{method} {path}: {} {}", got.status, got.body);
+    };
+    api("POST", "/v1/domains", json!({ "host": "go.example.com", "root_url": "https://example.com/" }));
+    api("PUT", "/v1/utm-templates/newsletter", json!({ "source": "newsletter", "medium": "email" }));
+    for n in 0..12 {
+        api(
+            "POST",
+            "/v1/links",
+            json!({
+                "url": format!("https://example.com/articles/{n}?a=long-query-to-see-how-it-wraps"),
+                "alias": format!("page-{n}"),
+                "title": if n % 3 == 0 { format!("Article {n} of the spring campaign") } else { String::new() },
+                "tags": if n % 2 == 0 { json!(["spring", "articles"]) } else { json!([]) },
+            }),
+        );
+        for visit in 0..n * 3 {
+            let (agent, referrer, language) = VISITORS[visit % VISITORS.len()];
+            let headers = [("user-agent", agent), ("referer", referrer), ("accept-language", language)];
+            send("GET", &format!("{}/page-{n}", node.public), &headers, None);
+        }
+    }
+    api(
+        "POST",
+        "/v1/links",
+        json!({ "url": "https://example.com/", "alias": "on-domain", "domain": "go.example.com" }),
+    );
+    api(
+        "POST",
+        "/v1/links",
+        json!({ "url": "https://example.com/later", "starts_at": "2100-01-01T00:00:00Z", "max_clicks": 100, "utm_template": "newsletter",
+            "split": [{ "url": "https://a.example.com/", "weight": 3 }, { "url": "https://b.example.com/" }],
+            "rules": [{ "device": ["mobile"], "to": [{ "url": "https://m.example.com/" }] }] }),
+    );
+    api("PATCH", "/v1/links/page-1", json!({ "is_disabled": true }));
+    api(
+        "PATCH",
+        "/v1/links/page-11",
+        json!({ "title": "What everybody reads", "tags": ["front"], "notes": "Do not move." }),
+    );
+    api("PATCH", "/v1/links/page-11", json!({ "url": "https://example.com/articles/moved", "forward_query": true }));
+    import(node, "url,code,tags\nhttps://example.com/imported,imported,spring\nnot a url,broken,\n");
+    crate::support::wait("clicks are in the rollups", || (clicks(&node.api, "page-11") == 33).then_some(()));
+}
+
+/// Imports a file of CSV and waits for its end.
+fn import(node: &Node, csv: &str) {
+    let url = format!("{}/v1/link-imports?format=csv", node.api);
+    let sent = crate::support::agent().post(&url).header("content-type", "text/csv").send(csv).unwrap();
+    assert_eq!(sent.status(), 202);
+    crate::support::wait("the import is over", || {
+        let imports = send("GET", &format!("{}/v1/link-imports", node.api), &[], None).json();
+        (imports["items"][0]["state"] == "finished").then_some(())
+    });
+}
+
 #[tokio::test]
 async fn every_page_is_clean_in_light_dark_and_narrow() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::dev(folder.path(), "data", &[]);
-    for n in 0..12 {
-        let body = json!({ "url": format!("https://example.com/articles/{n}?a=long-query-to-see-how-it-wraps"), "alias": format!("page-{n}") });
-        assert_eq!(send("POST", &format!("{}/v1/links", node.api), &[], Some(&body)).status, 201);
-        for _ in 0..n * 3 {
-            send("GET", &format!("{}/page-{n}", node.public), &[("user-agent", "Mozilla/5.0")], None);
-        }
-    }
-    crate::support::wait("clicks are in the rollups", || (clicks(&node.api, "page-11") == 33).then_some(()));
+    let browser = Browser::start().await;
+    let empty = [
+        ("empty-links", "/console/links"),
+        ("empty-imports", "/console/link-imports"),
+        ("empty-domains", "/console/domains"),
+        ("empty-templates", "/console/utm-templates"),
+        ("empty-audit", "/console/audit"),
+    ];
+    let widths = [(1280, "wide"), (360, "narrow")];
+    look_at(&browser, &node.api, &empty, &["light"], &widths).await;
+    furnish(&node);
     let guarded = [
         ("titled", json!({ "title": "Spring sale" })),
         ("locked", json!({ "password": "swordfish" })),
@@ -176,63 +253,105 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
         body.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
         assert_eq!(send("POST", &format!("{}/v1/links", node.api), &[], Some(&body)).status, 201);
     }
-    let browser = Browser::start().await;
     // What visitors get.
     let public = [("root", "/"), ("preview", "/titled+"), ("password", "/locked"), ("counted", "/once")];
     let pages = [
         ("home", "/console"),
         ("links", "/console/links"),
+        ("links-filtered", "/console/links?tag=spring&status=active"),
         ("link", "/console/links/page-11"),
+        ("link-edit", "/console/links/page-11/edit"),
+        ("link-on-domain", "/console/links/on-domain?domain=go.example.com"),
+        ("imports", "/console/link-imports"),
+        ("domains", "/console/domains"),
+        ("domain", "/console/domains/go.example.com"),
+        ("templates", "/console/utm-templates"),
+        ("template", "/console/utm-templates/newsletter"),
         ("keys", "/console/keys"),
         ("audit", "/console/audit"),
         ("search", "/console/search?q=page-1"),
         ("docs", "/docs"),
     ];
-    for theme in ["light", "dark"] {
-        for (width, shape) in [(1280, "wide"), (360, "narrow")] {
-            // Emulated, since a headless window has a least width.
-            let metrics = json!({ "cmd": "Emulation.setDeviceMetricsOverride",
-                "params": { "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500 } });
-            browser.client.issue_cmd(Devtools(metrics)).await.unwrap();
-            let media = json!({ "cmd": "Emulation.setEmulatedMedia",
-                "params": { "features": [{ "name": "prefers-color-scheme", "value": theme }] } });
-            browser.client.issue_cmd(Devtools(media)).await.unwrap();
-            let (api, public) = (pages.map(|p| (&node.api, p)), public.map(|p| (&node.public, p)));
-            for (base, (name, path)) in api.into_iter().chain(public) {
+    look_at(&browser, &node.api, &pages, &["light", "dark"], &widths).await;
+    let imports = send("GET", &format!("{}/v1/link-imports", node.api), &[], None).json();
+    let path = format!("/console/link-imports/{}", imports["items"][0]["id"].as_str().unwrap());
+    look_at(&browser, &node.api, &[("import", &path)], &["light", "dark"], &widths).await;
+    look_at(&browser, &node.public, &public, &["light", "dark"], &widths).await;
+    browser.close().await;
+}
+
+/// Opens pages in themes and widths: nothing on them may complain, and a picture is kept of each.
+async fn look_at(browser: &Browser, base: &str, pages: &[(&str, &str)], themes: &[&str], widths: &[(u32, &str)]) {
+    for theme in themes {
+        for (width, shape) in widths {
+            for (name, path) in pages {
+                // Emulated, since a headless window has a least width; the height is the page's once it is there.
+                let size = |height: u64| {
+                    json!({ "cmd": "Emulation.setDeviceMetricsOverride",
+                        "params": { "width": width, "height": height, "deviceScaleFactor": 1, "mobile": *width < 500 } })
+                };
+                browser.client.issue_cmd(Devtools(size(900))).await.unwrap();
+                let media = json!({ "cmd": "Emulation.setEmulatedMedia",
+                    "params": { "features": [{ "name": "prefers-color-scheme", "value": theme }] } });
+                browser.client.issue_cmd(Devtools(media)).await.unwrap();
                 browser.open(&format!("{base}{path}")).await;
                 let label = format!("{name}-{theme}-{shape}");
-                browser.picture(&label).await;
                 browser.accessible(&label).await;
+                let bytes = browser.client.source().await.unwrap().len();
+                assert!(bytes < 100_000 || *name == "docs", "{label} has {bytes} bytes");
+                let height =
+                    browser.client.execute("return document.documentElement.scrollHeight", vec![]).await.unwrap();
+                browser.client.issue_cmd(Devtools(size(height.as_u64().unwrap().clamp(900, 6000)))).await.unwrap();
+                browser.picture(&label).await;
                 browser.no_complaints(&label).await;
             }
         }
     }
-    browser.close().await;
 }
 
-/// A browser applies the policy of a page to the redirect that answers its form as well, and only a browser knows how.
 #[tokio::test]
-async fn a_password_leads_on_to_another_site() {
+async fn links_are_made_changed_and_chosen_with_the_console() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::dev(folder.path(), "data", &[]);
-    let body = json!({ "url": "http://destination.example/", "alias": "locked", "password": "swordfish" });
-    assert_eq!(send("POST", &format!("{}/v1/links", node.api), &[], Some(&body)).status, 201);
-    // The other site is the root page of the same listener under another name.
-    let listener = node.public.strip_prefix("http://").unwrap();
-    let rules = format!("--host-resolver-rules=MAP destination.example:80 {listener}");
-    let browser = Browser::start_with(&[rules]).await;
-    browser.open(&format!("{}/locked?from=browser", node.public)).await;
-    browser.wait_for("#password").await.send_keys("swordfish").await.unwrap();
-    browser.wait_for("button").await.click().await.unwrap();
-    browser
-        .client
-        .wait()
-        .at_most(Duration::from_secs(30))
-        .for_url(&"http://destination.example/".parse().unwrap())
-        .await
-        .unwrap();
-    assert!(browser.text().await.contains("a place of short links"));
-    browser.no_complaints("the other site").await;
+    let browser = Browser::start().await;
+    let at = |path: &str| format!("{}{path}", node.api);
+
+    // More options open by the keyboard, and what is wrong there is shown unfolded.
+    browser.open(&at("/console/links")).await;
+    let more = browser.wait_for(".more > summary").await;
+    more.send_keys(&Key::Enter.to_string()).await.unwrap();
+    let form = browser.client.form(Locator::Css("form[action='/console/links']")).await.unwrap();
+    form.set_by_name("url", "https://example.com/one").await.unwrap();
+    form.set_by_name("alias", "one").await.unwrap();
+    form.set_by_name("title", "The first").await.unwrap();
+    form.set_by_name("max_clicks", "none").await.unwrap();
+    form.submit().await.unwrap();
+    browser.wait_for(".more[open] [name=max_clicks][aria-invalid]").await;
+    // Chromium writes down that the page came with a 422.
+    browser.client.issue_cmd(ConsoleLog).await.unwrap();
+    let form = browser.client.form(Locator::Css("form[action='/console/links']")).await.unwrap();
+    form.set_by_name("max_clicks", "5").await.unwrap();
+    form.submit().await.unwrap();
+    browser.wait_for("#link-tiles").await;
+    assert!(browser.text().await.contains("The first"));
+
+    browser.open(&at("/console/links/one/edit")).await;
+    let form = browser.client.form(Locator::Css("form.form")).await.unwrap();
+    form.set_by_name("url", "https://example.com/two").await.unwrap();
+    form.submit().await.unwrap();
+    browser.wait_for(".timeline").await;
+    assert!(browser.text().await.contains("Destination changed"));
+
+    // Chosen in the list, asked, disabled.
+    browser.open(&at("/console/links")).await;
+    browser.wait_for("input[name=id]").await.click().await.unwrap();
+    assert!(browser.text().await.contains("With 1 chosen"));
+    browser.wait_for("button[value=disable]").await.click().await.unwrap();
+    browser.wait_for("form.form button.primary").await.click().await.unwrap();
+    browser.wait_for(".flash.ok").await;
+    let hop = send("GET", &format!("{}/one", node.public), &[], None);
+    assert_eq!(hop.status, 403);
+    browser.no_complaints("links").await;
     browser.close().await;
 }
 

@@ -4,7 +4,7 @@ use axum::{
     extract::{Extension, State},
     response::Response,
 };
-use console::{Chrome, Column, Filters, Markup, RequestBox, Row, Table, format, html};
+use console::{Chrome, Column, Filters, Markup, RequestBox, Row, Table, empty, format, html};
 use kernel::Problem;
 use web::PageQuery;
 
@@ -53,7 +53,13 @@ async fn draw(access: &Access, chrome: &Chrome, caller: &Caller) -> Result<Marku
                 .text("object", "To what", "key_…"),
         )
         .rows(rows)
-        .next_cursor(page.next_cursor);
+        .next_cursor(page.next_cursor)
+        .empty(empty(
+            "Nothing has been changed yet.",
+            "Keys that are made or revoked, links that are deleted, domains that are added: each is written down here, in the \
+             same transaction.",
+            html! {},
+        ));
     let parameters: String = [("actor", &filter.actor), ("action", &filter.action), ("object", &filter.object)]
         .iter()
         .filter_map(|(name, value)| value.as_ref().map(|v| format!("&{name}={}", console::link::escape(v))))

@@ -62,7 +62,7 @@ pub(super) fn draw(points: &[ClickPoint], group: usize) -> Chart {
             (chunk.first().map_or(Timestamp::EPOCH, |p| p.at), counts)
         })
         .collect();
-    Chart::bars("Clicks")
+    Chart::bars("Clicks over time (UTC)")
         .unit(Unit::Count)
         .times(bars.iter().map(|b| b.0).collect::<Vec<_>>())
         .series("people", bars.iter().map(|b| Some(number(b.1.people))).collect::<Vec<_>>())

@@ -58,7 +58,7 @@ pub(super) async fn page(
             section("What happened", html! {
                 (history::timeline(shortener.now(), &listed, &changes))
                 @if older.is_some() { p.quiet { "Only the last " (history::MAX_CHANGES) " changes are shown; the API has all." } }
-                (chrome.request(&RequestBox::get(api_path(link, "/history"))))
+                (chrome.request(&link_request(link, RequestBox::get(api_path(link, "/history")), "history")))
             }),
         ))
         (columns(
@@ -75,9 +75,9 @@ pub(super) async fn page(
     Ok(chrome.page_with(head, body))
 }
 
-/// With the line of the CLI, which knows the installation's own domain.
+/// With the line of the CLI.
 fn link_request(link: &Link, request: RequestBox, command: &str) -> RequestBox {
-    if link.host.is_some() { request } else { request.cli(["links", command, link.code.as_str()]) }
+    request.cli(super::cli(link, command))
 }
 
 fn flash(chrome: &Chrome, short_url: &str, link: &Link) -> Option<Flash> {
@@ -235,8 +235,5 @@ async fn parts(chrome: &Chrome, shortener: &Shortener, listed: &LinkWithClicks) 
             None => Tile::new("Last click", "–").note("none yet"),
         },
     ]);
-    Ok(vec![
-        ("link-tiles", row),
-        ("link-chart", section("Clicks over time (UTC)", html! { (chart::draw(&points, group)) })),
-    ])
+    Ok(vec![("link-tiles", row), ("link-chart", html! { (chart::draw(&points, group)) })])
 }

@@ -92,12 +92,18 @@ fn row(shortener: &Shortener, domain: &Domain) -> Row {
         .cell(url(domain.root_url.as_ref(), "a small page"))
         .cell(url(domain.unknown_url.as_ref(), "the page for 404"))
         .cell(if domain.is_case_sensitive { "matters" } else { "does not matter" })
-        .cell(html! { (format::time(domain.created_at, shortener.now())) " by " (domain.created_by) })
+        .cell(html! { div { (format::time(domain.created_at, shortener.now())) " by " (domain.created_by) } })
         .cell(html! { a href=(Address::new(PATH).with("domain", &domain.host)) { "Show links" } })
 }
 
 fn example() -> RequestBox {
-    RequestBox::post("/v1/domains").json(json!({ "host": "go.example.com", "root_url": "https://example.com/" }))
+    RequestBox::post("/v1/domains").json(json!({ "host": "go.example.com", "root_url": "https://example.com/" })).cli([
+        "domains",
+        "add",
+        "go.example.com",
+        "--root-url",
+        "https://example.com/",
+    ])
 }
 
 fn page_fields(root: &str, unknown: &str) -> [Field; 2] {
@@ -206,8 +212,16 @@ fn draw(
     if let Some((_, problem)) = refused {
         form = form.problem(problem);
     }
-    let form = form
-        .request(chrome, &RequestBox::new("PATCH", path.as_str()).json(json!({ "root_url": "https://example.com/" })));
+    let form = form.request(
+        chrome,
+        &RequestBox::new("PATCH", path.as_str()).json(json!({ "root_url": "https://example.com/" })).cli([
+            "domains",
+            "update",
+            host,
+            "--root-url",
+            "https://example.com/",
+        ]),
+    );
     let mut confirm = Confirm::new(
         chrome,
         format!("{DOMAINS}/{host}/remove"),
@@ -215,7 +229,7 @@ fn draw(
         "1 domain is removed, if no links are on it. Its visitors meet the installation's own links from then on.",
         "Remove this domain",
     )
-    .request(chrome, &RequestBox::delete(path));
+    .request(chrome, &RequestBox::delete(path).cli(["domains", "remove", host]));
     if is_unsure {
         confirm = confirm.refused();
     }

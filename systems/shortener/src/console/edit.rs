@@ -45,8 +45,9 @@ async fn draw(
     let choices = Choices::load(shortener, project).await?.without_templates();
     let shown = LinkText::of(link);
     let text = refused.map_or_else(|| shown.clone(), |(sent, _)| LinkText::read(sent));
-    let request =
-        RequestBox::new("PATCH", api_path(link, "")).json(json!({ "title": "Spring sale", "expires_at": null }));
+    let mut words = super::cli(link, "update");
+    words.extend(["--title", "Spring sale"]);
+    let request = RequestBox::new("PATCH", api_path(link, "")).json(json!({ "title": "Spring sale" })).cli(words);
     let mut form = Form::post(chrome, action_of(link, "edit"))
         .hidden("has_password", if link.settings.password.is_some() { "yes" } else { "no" })
         .hidden("version", refused.map_or_else(|| link.version.to_string(), |(sent, _)| sent.get("version").to_owned()))

@@ -24,6 +24,11 @@ impl Sent {
         Self(pairs)
     }
 
+    /// One more.
+    pub(super) fn push(&mut self, name: String, value: String) {
+        self.0.push((name, value));
+    }
+
     /// The value of the first field of that name; empty when there is none.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str())

@@ -7,7 +7,7 @@ use axum::{
 };
 use console::{
     Chrome, Column, Filters, Flash, Form, Head, Link as Address, Markup, RequestBox, Row, Status, Table, Tile, badge,
-    copyable, empty, format, html, live, section, tag, tiles,
+    copyable_under, empty, format, html, live, section, tag, tiles,
 };
 use kernel::{Problem, ProjectId};
 use serde_json::json;
@@ -49,9 +49,11 @@ pub(super) async fn page(
     };
     let mut head = Head::new("Links", "Short URLs of this project, where they lead, and how often they are followed.");
     let mut parts = Vec::new();
+    // A project without links sees how to make one, and no charts of nothing.
+    let is_new = !is_searching && page.links.is_empty();
     if is_searching {
         head = head.actions(html! { a.button.primary href=(PATH) { "New link" } });
-    } else {
+    } else if !is_new {
         head = head.live(Address::new(STREAMS).with("range", chrome.range.name())).ranged();
         parts = fragments(chrome, shortener, project).await?;
     }
@@ -59,7 +61,7 @@ pub(super) async fn page(
         @if let Some(flash) = flash(at) { (flash) }
         @for (id, content) in parts { (live::fragment(id, content)) }
         @if !is_searching { (section("Shorten a URL", form(chrome, shortener, &choices, refused))) }
-        (section("All links", table(chrome, shortener, &page, filters)))
+        (section("All links", table(chrome, shortener, &page, (!is_new).then_some(filters))))
     };
     Ok(chrome.page_with(head, body))
 }
@@ -150,10 +152,7 @@ pub(super) async fn fragments(
         Tile::new("To be written", format::short(chart::number(pending))).note("clicks in memory of this node"),
         Tile::new("Near cache", format::short(chart::number(shortener.cached_links() as u64))).status(node).note(note),
     ]);
-    Ok(vec![
-        ("links-tiles", row),
-        ("links-chart", section("Clicks over time (UTC)", html! { (chart::draw(&points, group)) })),
-    ])
+    Ok(vec![("links-tiles", row), ("links-chart", html! { (chart::draw(&points, group)) })])
 }
 
 fn example() -> RequestBox {
@@ -174,7 +173,7 @@ fn form(chrome: &Chrome, shortener: &Shortener, choices: &Choices, refused: Refu
     html! { (form) }
 }
 
-fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage, filters: Filters) -> Markup {
+fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage, filters: Option<Filters>) -> Markup {
     // What was done before is said once.
     let at = ["done", "count", "of", "deleted"].into_iter().fold(chrome.at().clone(), Address::without);
     let action = Address::new(BULK).with("next", &at);
@@ -186,7 +185,6 @@ fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage, filters: Filte
         .column(Column::text("last", "Last click"))
         .column(Column::text("state", "State"))
         .rows(page.links.iter().map(|l| row(shortener, l)))
-        .filters(filters)
         .next_cursor(page.next_cursor.clone())
         .bulk(action, chrome.csrf.clone())
         .bulk_button("enable", "Enable…", false)
@@ -197,30 +195,38 @@ fn table(chrome: &Chrome, shortener: &Shortener, page: &LinkPage, filters: Filte
             "A short link leads visitors of the public listener to its destination, and counts them.",
             chrome.request(&example().open()),
         ));
+    let table = match filters {
+        Some(filters) => table.filters(filters),
+        None => table,
+    };
     html! { (table) }
 }
 
 fn row(shortener: &Shortener, listed: &LinkWithClicks) -> Row {
     let (link, now) = (&listed.link, shortener.now());
     let short_url = shortener.short_url(link);
-    let title = if link.title.is_empty() { shown_url(&link.url) } else { &link.title };
     let count = |n| format::full(i64::try_from(n).unwrap_or(i64::MAX));
     Row::new(bulk::id_of(link))
         .named(shown_url(&short_url))
         .cell(html! {
-            a.strong href=(page_of(link)) { (link.code) }
-            div.quiet { (copyable(&short_url)) }
+            (copyable_under(html! { a.strong href=(page_of(link)) { (link.code) } }, &short_url))
         })
         .cell(html! {
-            span.strong { (title) }
-            div { a.quiet href=(link.url) rel="noreferrer nofollow" title=(link.url) { (link.url) } }
+            div {
+                @if !link.title.is_empty() { div.strong { (link.title) } }
+                a href=(link.url) rel="noreferrer nofollow" title=(link.url) { (shown_url(&link.url)) }
+            }
         })
         .cell(html! {
-            @for word in &link.tags { a href=(Address::new(PATH).with("tag", word)) { (tag(word)) } " " }
+            @if !link.tags.is_empty() {
+                div { @for word in &link.tags { a href=(Address::new(PATH).with("tag", word)) { (tag(word)) } " " } }
+            }
         })
         .cell(html! {
-            (count(listed.total.people))
-            @if listed.total.bots > 0 { div.note { "+ " (count(listed.total.bots)) " bots" } }
+            div {
+                (count(listed.total.people))
+                @if listed.total.bots > 0 { div.note { "+ " (count(listed.total.bots)) " bots" } }
+            }
         })
         .cell(last_click(listed).map_or_else(|| html! { "–" }, |at| format::time(at, now)))
         .cell(state(shortener, listed))

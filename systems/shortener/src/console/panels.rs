@@ -35,18 +35,18 @@ fn draw(analytics: &Analytics) -> Breakdown {
         let name = value.value.as_deref().map_or_else(|| silent.to_owned(), |value| name(analytics.dimension, value));
         panel = panel.row(name, value.clicks);
     }
-    panel.rest("all others", analytics.other)
+    panel.rest("All the rest", analytics.other)
 }
 
 /// The title of a panel, and what clicks are called that did not say.
 const fn words(dimension: Dimension) -> (&'static str, &'static str) {
     match dimension {
-        Dimension::Referrer => ("Referrers", "direct, or not said"),
-        Dimension::Browser => ("Browsers", "others"),
-        Dimension::System => ("Systems", "others"),
-        Dimension::Device => ("Devices", "others"),
-        Dimension::Country => ("Countries", "not known"),
-        Dimension::Language => ("Languages", "not said"),
+        Dimension::Referrer => ("Referrers", "Direct, or not said"),
+        Dimension::Browser => ("Browsers", "Other"),
+        Dimension::System => ("Systems", "Other"),
+        Dimension::Device => ("Devices", "Other"),
+        Dimension::Country => ("Countries", "Not known"),
+        Dimension::Language => ("Languages", "Not said"),
     }
 }
 

@@ -83,14 +83,15 @@ fn row(chrome: &Chrome, shortener: &Shortener, template: &UtmTemplate) -> Row {
     let delete = format!("{TEMPLATES}/{}/delete", template.name);
     Row::new(&template.name)
         .link(&template.name, &page_of(&template.name))
-        .cell(html! { @for (name, value) in template.utm.parameters() { code { (name) "=" (value) } " " } })
-        .cell(html! { (format::time(template.updated_at, shortener.now())) " by " (template.updated_by) })
+        .cell(html! { div { @for (name, value) in template.utm.parameters() { code { (name) "=" (value) } " " } } })
+        .cell(html! { div { (format::time(template.updated_at, shortener.now())) " by " (template.updated_by) } })
         .cell(post_button(chrome, &delete, "Delete", &[]))
 }
 
 fn example(name: &str) -> RequestBox {
     RequestBox::new("PUT", format!("/v1/utm-templates/{name}"))
         .json(json!({ "source": "newsletter", "medium": "email", "campaign": "spring-sale" }))
+        .cli(["utm-templates", "set", name, "--source", "newsletter", "--medium", "email", "--campaign", "spring-sale"])
 }
 
 fn form(chrome: &Chrome, known: Option<&UtmTemplate>, refused: Option<(&Sent, &Problem)>) -> Markup {

@@ -45,15 +45,20 @@ impl Browser {
     }
 
     async fn post(&self, at: &str, form: &str) -> Got {
-        self.send(Method::POST, at, Some(form)).await
+        self.post_as(at, "application/x-www-form-urlencoded", form).await
     }
 
-    async fn send(&self, method: Method, at: &str, form: Option<&str>) -> Got {
+    async fn post_as(&self, at: &str, content_type: &str, body: &str) -> Got {
+        self.send(Method::POST, at, Some((content_type, body))).await
+    }
+
+    async fn send(&self, method: Method, at: &str, body: Option<(&str, &str)>) -> Got {
+        let (content_type, form) = body.unwrap_or(("text/plain", ""));
         let request = Request::builder()
             .method(method)
             .uri(at)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form.unwrap_or_default().to_owned()))
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(form.to_owned()))
             .unwrap();
         let (parts, body) = self.app(at).oneshot(request).await.unwrap().into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
@@ -66,13 +71,7 @@ async fn a_link_is_made_looked_at_and_deleted() {
     let browser = Browser::new().await;
     let empty = browser.get("/console/links").await;
     assert_eq!(empty.status, 200);
-    for part in [
-        "No links yet.",
-        "mainstay links create",
-        "curl",
-        "name=\"once\"",
-        "data-live=\"/console/live/links?range=7d\"",
-    ] {
+    for part in ["No links yet.", "mainstay links create", "curl", "name=\"once\""] {
         assert!(empty.text.contains(part), "{part}");
     }
     let once = empty.text.split("name=\"once\" value=\"").nth(1).unwrap()[..32].to_owned();
@@ -88,6 +87,7 @@ async fn a_link_is_made_looked_at_and_deleted() {
     browser.node.status("spring").await;
     browser.node.shortener.flush_clicks().await.unwrap();
     let list = browser.get("/console/links").await.text;
+    assert!(list.contains("data-live=\"/console/live/links?range=7d\"") && list.contains("Clicks over time"));
     assert!(list.contains("href=\"/console/links/spring\"") && list.contains("active"), "{list}");
     let page = browser.get("/console/links/spring?made=1").await;
     assert_eq!(page.status, 200);
@@ -339,6 +339,75 @@ async fn domains_and_templates_are_kept() {
     assert_eq!(browser.post("/console/utm-templates/mail/delete", "csrf=the-token").await.status, 404);
 }
 
+/// A form with a file, as a browser sends it.
+fn multipart(fields: &[(&str, &str)]) -> String {
+    let mut body = String::new();
+    for (name, value) in fields {
+        let file = if *name == "file" { "; filename=\"links.csv\"\r\nContent-Type: text/csv" } else { "" };
+        body.push_str(&format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{value}\r\n"));
+    }
+    body + "--X--\r\n"
+}
+
+#[tokio::test]
+async fn files_are_imported_watched_and_written() {
+    let browser = Browser::new().await;
+    let empty = browser.get("/console/link-imports").await;
+    for part in [
+        "No imports yet.",
+        "--data-binary",
+        "enctype=\"multipart/form-data\"",
+        "data-live=\"/console/live/link-imports\"",
+    ] {
+        assert!(empty.text.contains(part), "{part}");
+    }
+    let once = empty.text.split("name=\"once\" value=\"").nth(1).unwrap()[..32].to_owned();
+    let csv = "url,code\r\nhttps://example.com/a,first\r\nnonsense,second\r\nhttps://example.com/c,third\r\n";
+    let send = async |fields: &[(&str, &str)]| {
+        browser.post_as("/console/link-imports", "multipart/form-data; boundary=X", &multipart(fields)).await
+    };
+    let form = [("csrf", "the-token"), ("once", once.as_str()), ("format", "csv"), ("file", csv), ("text", "")];
+    let sent = send(&form).await;
+    assert_eq!(sent.status, 303, "{}", sent.text);
+    let page = sent.headers[header::LOCATION].to_str().unwrap().to_owned();
+    assert!(page.starts_with("/console/link-imports/imp_"), "{page}");
+    // The button pressed twice imports once; the same form with another file is refused.
+    assert_eq!(send(&form).await.headers[header::LOCATION], page);
+    let mut other = form;
+    other[3] = ("file", "url\r\nhttps://example.com/d\r\n");
+    assert_eq!(send(&other).await.status, 403);
+
+    let waiting = browser.get(&page).await;
+    assert!(waiting.text.contains("queued") && waiting.text.contains(">Stop</button>"), "{}", waiting.text);
+    assert!(waiting.text.contains("max=\"3\"") && waiting.text.contains("0 of 3 rows"));
+    assert!(browser.get("/console/link-imports").await.text.contains("0 of 3 rows"));
+    let stopped = browser.post(&format!("{page}/stop"), "csrf=the-token").await;
+    assert_eq!(stopped.status, 303);
+    assert!(browser.get(&page).await.text.contains("stopped"));
+    assert_eq!(browser.post(&format!("{page}/stop"), "csrf=no").await.status, 403);
+
+    // What is pasted is as good as a file.
+    let pasted = send(&[("csrf", "the-token"), ("once", "x"), ("format", "csv"), ("file", ""), ("text", csv)]).await;
+    assert_eq!(pasted.status, 303);
+    for (fields, status) in [
+        (vec![("csrf", "no"), ("format", "csv"), ("file", csv)], 403),
+        // The token has to come before the file.
+        (vec![("format", "csv"), ("file", csv), ("csrf", "the-token")], 403),
+        (vec![("csrf", "the-token"), ("format", "csv"), ("file", ""), ("text", "")], 422),
+        (vec![("csrf", "the-token"), ("format", "xls"), ("file", csv)], 422),
+        (vec![("csrf", "the-token"), ("format", "csv"), ("file", "no,such,columns\r\n")], 422),
+    ] {
+        assert_eq!(send(&fields).await.status, status, "{fields:?}");
+    }
+    assert_eq!(browser.get("/console/link-imports/imp_nonsense").await.status, 404);
+
+    browser.node.alias("mine", "https://example.com/").await.unwrap();
+    let file = browser.get("/console/link-export?format=csv").await;
+    assert!(file.headers[header::CONTENT_DISPOSITION].to_str().unwrap().contains("links.csv"));
+    assert!(file.text.contains("https://example.com/") && file.text.contains("mine"), "{}", file.text);
+    assert!(browser.get("/console/link-export?format=jsonl").await.text.starts_with('{'));
+}
+
 #[tokio::test]
 async fn a_key_sees_what_its_scopes_allow() {
     let mut browser = Browser::new().await;
@@ -352,6 +421,7 @@ async fn a_key_sees_what_its_scopes_allow() {
         ("/console/links/mine/state", "to=disabled"),
         ("/console/link-changes", "do=disable&sure=yes&id=%2Fmine"),
         ("/console/domains", "host=go2.example.com"),
+        ("/console/link-imports/imp_0/stop", ""),
         ("/console/utm-templates", "name=mail"),
         ("/console/utm-templates/mail/delete", ""),
     ] {
