@@ -116,12 +116,19 @@ impl House {
                 name: "shortener",
                 title: "Shortener",
                 group: Group::Traffic,
-                pages: &[
-                    Page { name: "Short links", path: "/console/links" },
-                    Page { name: "Imports", path: "/console/link-imports" },
-                    Page { name: "Domains", path: "/console/domains" },
-                    Page { name: "UTM templates", path: "/console/utm-templates" },
-                ],
+                pages: const {
+                    &[
+                        Page::new("Short links", "/console/links"),
+                        Page::new("Imports", "/console/link-imports"),
+                        Page::new("Domains", "/console/domains"),
+                        Page::new("UTM templates", "/console/utm-templates"),
+                        Page {
+                            name: "Moderation",
+                            path: "/console/moderation",
+                            is_for: shortener::console::is_moderator,
+                        },
+                    ]
+                },
                 api: shortener::http::routes(shortener.clone()),
                 files: shortener::http::file_routes(shortener.clone()),
                 console: shortener::console::routes(shortener.clone(), streams),
@@ -131,7 +138,7 @@ impl House {
                 name: "access",
                 title: "Access",
                 group: Group::People,
-                pages: &[Page { name: "Keys", path: "/console/keys" }, Page { name: "Audit", path: "/console/audit" }],
+                pages: const { &[Page::new("Keys", "/console/keys"), Page::new("Audit", "/console/audit")] },
                 api: access::http::routes(access.clone()),
                 files: Router::new(),
                 console: access::console::routes(access.clone()),

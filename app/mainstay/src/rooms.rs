@@ -2,6 +2,7 @@
 
 use axum::Router;
 use database::Migration;
+use identity::Principal;
 
 /// The schema of every room, for commands that open the data without a server.
 pub(crate) const MIGRATIONS: &[(&str, &[Migration])] =
@@ -29,6 +30,15 @@ impl Group {
 pub(crate) struct Page {
     pub(crate) name: &'static str,
     pub(crate) path: &'static str,
+    /// Whether it is in the rail of somebody; it refuses the others by itself.
+    pub(crate) is_for: fn(&Principal) -> bool,
+}
+
+impl Page {
+    /// A page for everybody.
+    pub(crate) const fn new(name: &'static str, path: &'static str) -> Self {
+        Self { name, path, is_for: |_| true }
+    }
 }
 
 /// A system or block as the house sees it.

@@ -1,4 +1,4 @@
-//! The shortener's pages in the console: links, one link, imports, domains and UTM templates.
+//! The shortener's pages in the console: links, one link, imports, domains, UTM templates, moderation.
 //!
 //! All are drawn by the server and work without script; with it, a stream of events keeps tiles and charts fresh.
 
@@ -11,6 +11,7 @@ mod form;
 mod history;
 mod imports;
 mod list;
+mod moderation;
 mod panels;
 mod qr;
 mod templates;
@@ -28,11 +29,15 @@ use axum::{
 };
 use console::{Chrome, Link as Address, Markup, TimeRange, live};
 use http::{HeaderValue, StatusCode, header};
+use identity::{Principal, Verb};
 use kernel::{Problem, Shutdown};
 use web::Form;
 
 use self::form::Sent;
-use crate::{model::Link, service::Shortener};
+use crate::{
+    model::Link,
+    service::{Shortener, require_moderator},
+};
 
 /// The page of the list; below it, the page of each link.
 pub const PATH: &str = "/console/links";
@@ -72,6 +77,14 @@ pub fn routes(shortener: Shortener, shutdown: Shutdown) -> Router {
         .route("/console/links/{code}/delete", post(edit::delete))
         .route(BULK, post(bulk::change))
         .route("/console/link-codes/{code}/{format}", get(qr::file))
+        .route("/console/links/{code}/appeal", post(moderation::appeal))
+        .route(moderation::MODERATION, get(moderation::page))
+        .route(moderation::TAKE_DOWN, get(moderation::take_down_page).post(moderation::take_down))
+        .route(moderation::APPEAL, get(moderation::appeal_page).post(moderation::decide))
+        .route("/console/moderation/restore", post(moderation::restore))
+        .route("/console/moderation/reports/{id}/dismiss", post(moderation::dismiss))
+        .route("/console/moderation/blocks", post(moderation::block))
+        .route("/console/moderation/blocks/{id}/remove", post(moderation::unblock))
         .route(imports::IMPORTS, get(imports::list).post(imports::create).layer(DefaultBodyLimit::disable()))
         .route("/console/link-imports/{id}", get(imports::page))
         .route("/console/link-imports/{id}/stop", post(imports::stop))
@@ -87,6 +100,11 @@ pub fn routes(shortener: Shortener, shutdown: Shutdown) -> Router {
         .route(STREAMS, get(list_stream))
         .route("/console/live/links/{code}", get(link_stream))
         .with_state(Pages { shortener, shutdown })
+}
+
+/// Whether the pages of moderation are for somebody.
+pub fn is_moderator(principal: &Principal) -> bool {
+    require_moderator(principal, Verb::Read).is_ok()
 }
 
 /// The page of a code on the domain that `at` names.
@@ -173,7 +191,7 @@ async fn link_page(
     let chrome = a_week(chrome);
     let drawn = async {
         caller.require(SYSTEM, "read")?;
-        detail::page(&chrome, &shortener, caller.project(), &code, None).await
+        detail::page(&chrome, &shortener, caller.project(), &code, detail::Asked::Nothing).await
     };
     answer(&chrome, drawn.await, StatusCode::OK)
 }

@@ -71,7 +71,7 @@ async fn frame(State(house): State<House>, mut request: Request, next: Next) -> 
     let extensions = request.extensions();
     if let (Some(session), Some(caller)) = (extensions.get::<Session>().cloned(), extensions.get::<Caller>().cloned()) {
         let at = request.uri().path_and_query().map_or(paths::HOME, http::uri::PathAndQuery::as_str);
-        let mut chrome = Chrome::new(rail(&house), Link::parse(at), caller.project().clone());
+        let mut chrome = Chrome::new(rail(&house, &caller), Link::parse(at), caller.project().clone());
         chrome.projects = projects(&house, &caller).await;
         chrome.user = caller.principal().name.to_string();
         chrome.csrf = session.csrf;
@@ -94,7 +94,7 @@ async fn projects(house: &House, caller: &Caller) -> Arc<[ProjectId]> {
     Arc::new([caller.project().clone()])
 }
 
-fn rail(house: &House) -> Vec<NavGroup> {
+fn rail(house: &House, caller: &Caller) -> Vec<NavGroup> {
     let parts = house.health().parts();
     let status = |name: &str| parts.iter().find(|p| p.name == name).map(|p| status_of(p.state));
     let mut groups = Vec::new();
@@ -104,6 +104,7 @@ fn rail(house: &House) -> Vec<NavGroup> {
             // A room's health is said once, at its first page.
             let status = std::iter::once(status(room.name)).chain(std::iter::repeat(None));
             let pages = room.pages.iter().zip(status);
+            let pages = pages.filter(|(page, _)| (page.is_for)(caller.principal()));
             pages.map(|(p, status)| NavItem { name: p.name.to_owned(), path: p.path.to_owned(), status })
         });
         groups.push(NavGroup { name: group.name().to_owned(), items: items.collect() });

@@ -60,7 +60,7 @@ pub(crate) async fn page(
         }
         let lower = wanted.to_lowercase();
         for room in house.rooms() {
-            for page in room.pages {
+            for page in room.pages.iter().filter(|page| (page.is_for)(caller.principal())) {
                 if page.name.to_lowercase().contains(&lower) || room.title.to_lowercase().contains(&lower) {
                     hits.push(search::Hit {
                         kind: "page".to_owned(),

@@ -206,6 +206,20 @@ fn furnish(node: &Node) {
             "rules": [{ "device": ["mobile"], "to": [{ "url": "https://m.example.com/" }] }] }),
     );
     api("PATCH", "/v1/links/page-1", json!({ "is_disabled": true }));
+    for (code, reason) in [("page-2", "spam"), ("page-3", "phishing"), ("page-4", "malware")] {
+        let report =
+            json!({ "code": code, "reason": reason, "detail": "It came with an invoice that nobody ordered." });
+        api("POST", "/v1/link-reports", report);
+    }
+    for code in ["page-3", "page-4"] {
+        api(
+            "POST",
+            &format!("/v1/links/{code}/takedown"),
+            json!({ "kind": "abuse", "reason": "It asks for passwords." }),
+        );
+    }
+    api("POST", "/v1/links/page-4/appeal", json!({ "text": "The page was cleaned." }));
+    api("POST", "/v1/link-blocks", json!({ "entry": "evil.example", "reason": "phishing" }));
     api(
         "PATCH",
         "/v1/links/page-11",
@@ -267,6 +281,12 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
         ("domain", "/console/domains/go.example.com"),
         ("templates", "/console/utm-templates"),
         ("template", "/console/utm-templates/newsletter"),
+        ("link-taken-down", "/console/links/page-3"),
+        ("reports", "/console/moderation"),
+        ("appeals", "/console/moderation?view=appeals"),
+        ("takedowns", "/console/moderation?view=takedowns"),
+        ("blocks", "/console/moderation?view=blocks"),
+        ("take-down", "/console/moderation/take-down?code=page-2"),
         ("keys", "/console/keys"),
         ("audit", "/console/audit"),
         ("search", "/console/search?q=page-1"),

@@ -7,9 +7,11 @@ use console::{
 use kernel::{Problem, ProjectId};
 
 use super::{
-    Fragments, PATH, STREAMS, action_of, api_path, chart, history, host_of,
+    Fragments, PATH, STREAMS, action_of, api_path, chart,
+    form::Sent,
+    history, host_of,
     list::{last_click, state},
-    panels, shown_url, with_domain,
+    moderation, panels, shown_url, with_domain,
 };
 use crate::{
     error::Error,
@@ -20,13 +22,24 @@ use crate::{
     service::Shortener,
 };
 
-/// The page; `confirm` changes the question before deletion when its answer was wrong.
+/// What the page shows besides, after a form on it was refused.
+#[derive(Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// Nothing was sent.
+    Nothing,
+    /// The question before deletion was answered wrongly.
+    Delete,
+    /// The appeal that was sent, and what is wrong with it.
+    Appeal(&'a Sent, &'a Problem),
+}
+
+/// The page.
 pub(super) async fn page(
     chrome: &Chrome,
     shortener: &Shortener,
     project: &ProjectId,
     code: &str,
-    confirm: Option<fn(Confirm) -> Confirm>,
+    asked: Asked<'_>,
 ) -> Result<Markup, Problem> {
     let host = host_of(chrome);
     let listed = shortener.get_on(project, host, code).await?;
@@ -35,6 +48,13 @@ pub(super) async fn page(
     let parts = parts(chrome, shortener, &listed).await?;
     let panels = panels::of_link(chrome, shortener, link.id).await?;
     let (changes, older) = shortener.history(project, host, code, None, history::MAX_CHANGES).await?;
+    let notice = match (link.state, asked) {
+        (LinkState::TakenDown(_), Asked::Appeal(sent, problem)) => {
+            Some(moderation::notice(chrome, shortener, link, Some((sent, problem))).await?)
+        }
+        (LinkState::TakenDown(_), _) => Some(moderation::notice(chrome, shortener, link, None).await?),
+        _ => None,
+    };
     let title = if link.title.is_empty() { code } else { &link.title };
     let stream = Address::new(format!("{STREAMS}/{code}")).with("range", chrome.range.name());
     let head = Head::new(title, format!("{} leads to {}", shown_url(&short_url), shown_url(&link.url)))
@@ -47,6 +67,7 @@ pub(super) async fn page(
     let clicks = link_request(link, clicks, "clicks");
     let body = html! {
         @if let Some(flash) = flash(chrome, &short_url, link) { (flash) }
+        @if let Some(notice) = notice { (notice) }
         @for (id, content) in parts { (live::fragment(id, content)) }
         (section_with(
             "Who follows it",
@@ -69,7 +90,7 @@ pub(super) async fn page(
             }),
         ))
         (section("Delete", html! {
-            details open[confirm.is_some()] { summary { "Delete this link" } (deletion(chrome, &listed, &short_url, confirm)) }
+            details open[matches!(asked, Asked::Delete)] { summary { "Delete this link" } (deletion(chrome, &listed, &short_url, asked)) }
         }))
     };
     Ok(chrome.page_with(head, body))
@@ -85,6 +106,7 @@ fn flash(chrome: &Chrome, short_url: &str, link: &Link) -> Option<Flash> {
         return Some(Flash::done(format!("{short_url} leads to {} now.", link.url)));
     }
     match chrome.at().get("done")? {
+        "appealed" => Some(Flash::done("Your appeal is sent. A moderator decides.")),
         "saved" => Some(Flash::done("Saved. Visitors are led by it at once, on every node.")),
         "disabled" => Some(Flash::done("Disabled. Visitors read that the link is switched off.").undo(switch(
             chrome,
@@ -179,12 +201,7 @@ fn qr(chrome: &Chrome, link: &Link, short_url: &str) -> Markup {
     }
 }
 
-fn deletion(
-    chrome: &Chrome,
-    listed: &LinkWithClicks,
-    short_url: &str,
-    confirm: Option<fn(Confirm) -> Confirm>,
-) -> Confirm {
+fn deletion(chrome: &Chrome, listed: &LinkWithClicks, short_url: &str, asked: Asked<'_>) -> Confirm {
     let link = &listed.link;
     let people = format::full(i64::try_from(listed.total.people).unwrap_or(i64::MAX));
     let consequence = format!(
@@ -194,10 +211,7 @@ fn deletion(
     let request = link_request(link, RequestBox::delete(api_path(link, "")), "delete");
     let question = Confirm::new(chrome, action_of(link, "delete"), link.code.as_str(), consequence, "Delete this link")
         .request(chrome, &request);
-    match confirm {
-        Some(change) => change(question),
-        None => question,
-    }
+    if matches!(asked, Asked::Delete) { question.refused() } else { question }
 }
 
 /// What changes from second to second.

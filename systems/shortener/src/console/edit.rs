@@ -141,7 +141,7 @@ pub(super) async fn delete(
         Ok(true) => see(&Address::new(PATH).with("deleted", &code)),
         Ok(false) => {
             let chrome = a_week(chrome);
-            let drawn = detail::page(&chrome, &shortener, caller.project(), &code, Some(Confirm::refused)).await;
+            let drawn = detail::page(&chrome, &shortener, caller.project(), &code, detail::Asked::Delete).await;
             answer(&chrome, drawn, StatusCode::UNPROCESSABLE_ENTITY)
         }
         Err(problem) => answer(&chrome, Err(problem), StatusCode::OK),

@@ -255,13 +255,11 @@ async fn receive(
         let mut chunk = Some(first);
         while let Some(bytes) = chunk {
             spool.push(&bytes).await?;
-            chunk = match piece.chunk().await {
-                Ok(chunk) => chunk,
-                Err(_) => {
-                    spool.discard().await;
-                    return Err(unreadable());
-                }
+            let Ok(next) = piece.chunk().await else {
+                spool.discard().await;
+                return Err(unreadable());
             };
+            chunk = next;
         }
         return match spool.finish().await? {
             Received::New(import) | Received::Before(import) => Ok(import),
@@ -315,8 +313,8 @@ pub(super) async fn page(
         caller.require(SYSTEM, "read")?;
         let id = read_id(&id)?;
         let import = shortener.import(caller.project(), id).await?;
-        let mut head =
-            Head::new(words(import.format), "A file of links on its way in.").crumb("Imports", Address::new(IMPORTS));
+        let mut head = Head::new(format!("Import: {}", words(import.format)), "A file of links on its way in.")
+            .crumb("Imports", Address::new(IMPORTS));
         if !import.state.is_over() {
             let stop = post_button(&chrome, &format!("{IMPORTS}/{id}/stop"), "Stop", &[]);
             head = head.live(Address::new(format!("{STREAM}/{id}"))).actions(stop);
@@ -380,7 +378,7 @@ async fn fragments(
     Ok(vec![
         (
             "import",
-            html! { (bar(&import)) (values) @if import.created_count > 0 { p { a href=(PATH) { "Look at the links" } } } },
+            html! { div { (bar(&import)) } (values) @if import.created_count > 0 { p { a href=(PATH) { "Look at the links" } } } },
         ),
         (
             "import-errors",

@@ -100,8 +100,8 @@ async fn filter(chrome: &Chrome, shortener: &Shortener, project: &ProjectId) -> 
 
 fn filters(choices: &Choices, at: &Address) -> Filters {
     let filters = Filters::new()
-        .text("q", "Code, URL or title holds", "Code, URL or title")
-        .text("code", "Code starts with", "Code starts with")
+        .text("q", "Code, URL or title holds", "Search links")
+        .text("code", "Code starts with", "Code begins")
         .text("tag", "Tag", "Tag");
     let filters = if choices.hosts.is_empty() && at.get("domain").is_none() {
         filters

@@ -409,6 +409,80 @@ async fn files_are_imported_watched_and_written() {
 }
 
 #[tokio::test]
+async fn what_is_reported_is_taken_down_appealed_and_decided() {
+    use shortener::{
+        Reporter,
+        model::{DomainId, moderation::ReportReason},
+    };
+    let mut browser = Browser::new().await;
+    browser.node.alias("mine", "https://example.com/<i>").await.unwrap();
+    browser.node.alias("fine", "https://example.com/").await.unwrap();
+    assert!(browser.get("/console/moderation").await.text.contains("No open reports."));
+    let shortener = browser.node.shortener.clone();
+    for code in ["mine", "fine"] {
+        let reporter = Reporter::Key(&browser.who);
+        shortener.report(DomainId::OWN, code, ReportReason::Phishing, "asks for <passwords>", reporter).await.unwrap();
+    }
+    let page = browser.get("/console/moderation").await.text;
+    for part in ["phishing", "asks for &lt;passwords&gt;", "2 shown", "/console/moderation/take-down?code=mine"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("href=\"https://example.com"), "nobody follows what is reported by mistake");
+
+    let take_down = "/console/moderation/take-down";
+    assert!(browser.get("/console/moderation/take-down?code=mine").await.text.contains("value=\"mine\""));
+    let silent = browser.post(take_down, "csrf=the-token&code=mine&kind=abuse&reason=").await;
+    assert_eq!(silent.status, 422);
+    assert!(silent.text.contains("f-reason-note"));
+    assert_eq!(browser.post(take_down, "csrf=no&code=mine&kind=legal&reason=x").await.status, 403);
+    assert_eq!(browser.post(take_down, "csrf=the-token&code=mine&kind=legal&reason=A+court").await.status, 303);
+    assert_eq!(browser.node.status("mine").await, 451);
+    let page = browser.get("/console/moderation").await.text;
+    let dismiss = page.split("action=\"").find(|part| part.contains("/dismiss\"")).unwrap().split('"').next().unwrap();
+    assert_eq!(browser.post(dismiss, "csrf=the-token").await.status, 303);
+    assert!(browser.get("/console/moderation?view=reports").await.text.contains("No open reports."));
+    assert!(browser.get("/console/moderation?view=reports&state=upheld").await.text.contains("1 shown"));
+
+    // Its owner.
+    let page = browser.get("/console/links/mine").await.text;
+    for part in ["A court", "Why this is wrong", "taken down"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("/console/links/mine/edit"), "what is taken down is not edited");
+    assert_eq!(browser.post("/console/links/mine/appeal", "csrf=the-token&text=").await.status, 422);
+    assert_eq!(browser.post("/console/links/mine/appeal", "csrf=the-token&text=We+cleaned+it").await.status, 303);
+    assert!(browser.get("/console/links/mine").await.text.contains("Your appeal waits"));
+    assert!(browser.get("/console/moderation?view=appeals").await.text.contains("We cleaned it"));
+    let appeal = "/console/moderation/appeal";
+    assert_eq!(browser.post(appeal, "csrf=the-token&code=mine&decision=reject&note=").await.status, 422);
+    assert_eq!(browser.post(appeal, "csrf=the-token&code=mine&decision=reject&note=Still+there").await.status, 303);
+    assert!(browser.get("/console/links/mine").await.text.contains("Still there"));
+    assert!(browser.get("/console/moderation?view=takedowns&standing=upheld").await.text.contains("Still there"));
+    assert_eq!(browser.post("/console/moderation/restore", "csrf=the-token&code=mine&domain=").await.status, 303);
+    assert_eq!(browser.node.status("mine").await, 302);
+
+    let blocks = "/console/moderation/blocks";
+    assert_eq!(browser.post(blocks, "csrf=the-token&entry=evil.example&reason=x").await.status, 303);
+    let again = browser.post(blocks, "csrf=the-token&entry=evil.example").await;
+    assert_eq!(again.status, 409);
+    assert!(again.text.contains("value=\"evil.example\""));
+    let page = browser.get("/console/moderation?view=blocks").await.text;
+    let remove = page.split("action=\"").find(|part| part.contains("/remove\"")).unwrap().split('"').next().unwrap();
+    assert_eq!(browser.post(remove, "csrf=the-token").await.status, 303);
+
+    // A project's own keys moderate nothing.
+    browser.who.scopes = Scopes::parse("*:admin").unwrap();
+    browser.who.is_admin = false;
+    for at in ["/console/moderation", take_down, appeal] {
+        assert_eq!(browser.get(at).await.status, 403, "{at}");
+    }
+    for at in [take_down, appeal, "/console/moderation/restore", blocks, dismiss, remove] {
+        assert_eq!(browser.post(at, "csrf=the-token&code=fine&reason=x&kind=abuse").await.status, 403, "{at}");
+    }
+    assert_eq!(browser.node.status("fine").await, 302);
+}
+
+#[tokio::test]
 async fn a_key_sees_what_its_scopes_allow() {
     let mut browser = Browser::new().await;
     browser.node.alias("mine", "https://example.com/").await.unwrap();
