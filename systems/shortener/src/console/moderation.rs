@@ -95,8 +95,7 @@ async fn draw(chrome: &Chrome, shortener: &Shortener, refused: Option<(&Sent, &P
         .actions(html! { a.button.danger href=(TAKE_DOWN) { "Take a link down" } });
     let list = match view {
         View::Reports => reports(chrome, shortener).await?,
-        View::Appeals => takedowns(chrome, shortener, view).await?,
-        View::Takedowns => takedowns(chrome, shortener, view).await?,
+        View::Appeals | View::Takedowns => takedowns(chrome, shortener, view).await?,
         View::Blocks => blocks(chrome, shortener, refused).await?,
     };
     let body = html! {

@@ -185,6 +185,7 @@ impl From<Status> for LinkStatus {
 
 /// A short link.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent facts on the wire")]
 pub(super) struct Link {
     /// What follows the slash of the short URL.
     #[schema(example = "7gQsw2")]
