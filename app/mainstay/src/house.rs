@@ -91,12 +91,14 @@ impl House {
             blocks.clone(),
         );
 
+        let links = shortener::ShortenerConfig {
+            // Whoever tries it out has their product on the same machine.
+            allow_private_destinations: config.shortener.allow_private_destinations || dev,
+            ..config.shortener.clone()
+        };
         let shortener = Shortener::open(shortener::Deps {
-            config: shortener::ShortenerConfig {
-                // Whoever tries it out has their product on the same machine.
-                allow_private_destinations: config.shortener.allow_private_destinations || dev,
-                ..config.shortener.clone()
-            },
+            // One process holds a SQLite file.
+            config: if db.engine() == Engine::Sqlite { links.alone() } else { links },
             public_url: first_of(&config.shortener.public_url, &addresses.public),
             db: db.clone(),
             memory: memory.clone(),

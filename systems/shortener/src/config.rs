@@ -51,7 +51,8 @@ kernel::section! {
         /// Most bytes that those links may take.
         cache_bytes: ByteSize = "\"64MiB\"", "bytes";
         /// How long a node may serve a link without asking the database again. The longest time for which a deleted link
-        /// can still be followed on another node when its invalidation was lost.
+        /// can still be followed on another node when its invalidation was lost. On SQLite there is no other node, and it is at least
+        /// ten minutes.
         cache_max_age: std::time::Duration = "\"30s\"", "time";
         /// The same while the node knows that it receives no invalidations (Redis is away).
         cache_max_age_degraded: std::time::Duration = "\"2s\"", "time";
@@ -93,7 +94,17 @@ kernel::section! {
     }
 }
 
+/// How long links are held at least where nobody else can change them.
+const ALONE_MAX_AGE: std::time::Duration = std::time::Duration::from_mins(10);
+
 impl ShortenerConfig {
+    /// For the only process that changes links, as the one that holds a SQLite file is: what it changes it forgets at once, no
+    /// invalidation can be lost, and asking again every few seconds only costs.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { cache_max_age: self.cache_max_age.max(ALONE_MAX_AGE), ..self }
+    }
+
     /// Checks what single values cannot say. Returns every mistake.
     pub fn validate(&self) -> Vec<ConfigError> {
         let mut errors = Vec::new();
@@ -141,6 +152,14 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         assert_eq!(ShortenerConfig::default().validate(), []);
+    }
+
+    #[test]
+    fn who_is_alone_holds_links_for_longer_and_never_for_less() {
+        let hour = std::time::Duration::from_hours(1);
+        let longer = ShortenerConfig { cache_max_age: hour, ..ShortenerConfig::default() };
+        assert_eq!(longer.alone().cache_max_age, hour);
+        assert_eq!(ShortenerConfig::default().alone().cache_max_age, ALONE_MAX_AGE);
     }
 
     #[test]
