@@ -157,7 +157,7 @@ pub(super) struct ImportError {
 
 /// Imports a file of links.
 ///
-/// Answers when the whole file is stored; the links are made in the background, a few thousand a second. A row that breaks a rule is
+/// Answers when the whole file is stored; the links are made in the background. A row that breaks a rule is
 /// told of by `…/errors` and stops no other. Codes, times and click counts are kept. Send an `Idempotency-Key` to be able to repeat the
 /// request: the file is imported once.
 #[utoipa::path(
