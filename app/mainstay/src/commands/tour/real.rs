@@ -178,7 +178,11 @@ fn zipf(count: usize, draws: usize) -> Vec<usize> {
         sums.push(sum);
     }
     let rng = Rng::seeded(20_000);
-    (0..draws).map(|_| sums.partition_point(|s| *s < rng.unit_f64() * sum).min(count.saturating_sub(1))).collect()
+    let draw = || {
+        let at = rng.unit_f64() * sum;
+        sums.partition_point(|s| *s < at).min(count.saturating_sub(1))
+    };
+    (0..draws).map(|_| draw()).collect()
 }
 
 /// The rollups say of every link what was sent to it.
