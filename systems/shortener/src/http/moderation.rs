@@ -301,7 +301,10 @@ fn moderator(caller: &Caller, verb: Verb) -> Result<()> {
 /// Reports a link, whosever it is: at most 10 in an hour with one key, and 60 of one link.
 #[utoipa::path(
     post, path = "/v1/link-reports", operation_id = "report_link", tag = "moderation", request_body = NewReport,
-    responses((status = 202, description = "It was taken; of links with many open reports it may only have been counted."))
+    responses(
+        (status = 202, description = "It was taken; of links with many open reports it may only have been counted."),
+        (status = 404, description = "There is no such link, or no such domain."),
+    )
 )]
 pub(super) async fn report(
     caller: Caller,

@@ -280,7 +280,7 @@ fn row_error(number: u64, name: String, problem: &Problem) -> RowError {
 impl Shortener {
     /// The domain that a file means by a host; `None` is the installation's own.
     pub(crate) async fn import_domain(&self, project: &ProjectId, host: &str) -> Result<Option<Domain>, Error> {
-        if self.0.domains.is_own(host) { Ok(None) } else { self.domain(project, host).await.map(Some) }
+        if self.0.domains.is_own(host) { Ok(None) } else { self.link_domain(project, host).await.map(Some) }
     }
 
     /// Hears that there may be something to work on.

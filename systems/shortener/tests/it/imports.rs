@@ -143,7 +143,7 @@ async fn rows_become_links_or_errors(engine: Engine) {
             (5, "bad", "SHORTENER_INVALID_URL"),
             (6, "", "SHORTENER_IMPORT_ROW_INVALID"),
             (10, "odd", "SHORTENER_LINK_INVALID"),
-            (11, "far", "SHORTENER_DOMAIN_NOT_FOUND"),
+            (11, "far", "SHORTENER_DOMAIN_UNKNOWN"),
             (12, "spring", "SHORTENER_ALIAS_TAKEN"),
             (13, "none", "SHORTENER_LINK_INVALID"),
         ]
@@ -550,7 +550,7 @@ async fn over_http() {
         ("POST", path, vec![CSV], "colour\nred\n", 422, "SHORTENER_IMPORT_INVALID"),
         ("POST", "/v1/link-imports?format=xls", vec![CSV], file, 400, "INVALID_QUERY"),
         ("POST", "/v1/link-imports", vec![CSV], file, 400, "INVALID_QUERY"),
-        ("POST", "/v1/link-imports?format=csv&domain=nowhere.test", vec![CSV], file, 404, "SHORTENER_DOMAIN_NOT_FOUND"),
+        ("POST", "/v1/link-imports?format=csv&domain=nowhere.test", vec![CSV], file, 422, "SHORTENER_DOMAIN_UNKNOWN"),
         ("GET", "/v1/link-imports?cursor=forged", vec![], "", 400, "INVALID_CURSOR"),
         ("GET", "/v1/link-imports/imp_00000000000000000000000000000000", vec![], "", 404, "SHORTENER_IMPORT_UNKNOWN"),
         ("GET", "/v1/link-imports/nonsense/errors", vec![], "", 404, "SHORTENER_IMPORT_UNKNOWN"),
