@@ -495,6 +495,7 @@ async fn moderation_is_for_moderators() {
         send(&owner, Method::POST, "/v1/links", &[], Some(json!({ "url": "https://www.evil.example" }))).await;
     assert_eq!((refused.status, refused.json["code"].as_str()), (422, Some("SHORTENER_URL_BLOCKED")));
     let known = format!("/v1/links/{code}");
+    world.sim.advance(std::time::Duration::from_secs(1));
     let entry = json!({ "entry": "https://example.com/" });
     assert_eq!(send(&moderator, Method::POST, "/v1/link-blocks", &[], Some(entry)).await.status, 201);
     assert_eq!(send(&owner, Method::GET, &known, &[], None).await.json["is_blocked"], true, "its owner sees why");
@@ -506,7 +507,7 @@ async fn moderation_is_for_moderators() {
     let cursor = list.json["next_cursor"].as_str().unwrap();
     let rest = send(&moderator, Method::GET, &format!("/v1/link-blocks?cursor={cursor}"), &[], None).await;
     let rest = (rest.json["items"][0]["entry"].as_str(), &rest.json["next_cursor"]);
-    assert_eq!(rest, (Some("=example.com"), &Value::Null));
+    assert_eq!(rest, (Some("=example.com"), &Value::Null), "in the order in which they were added");
     let path = block.headers[header::LOCATION].to_str().unwrap();
     assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 204);
     assert_eq!(send(&moderator, Method::DELETE, path, &[], None).await.status, 404);
