@@ -172,6 +172,8 @@ impl IntoResponse for Reject {
         if let Some(after) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s(after)));
         }
+        // For the stack, which tells clients of gRPC in their own way.
+        response.extensions_mut().insert(self);
         response
     }
 }

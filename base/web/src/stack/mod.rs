@@ -14,9 +14,12 @@
 //! | compression | gzip or br; not for small bodies, streams of events, or answers with a strong ETag (which names the bytes) |
 //! | body limit | 413; a route may set its own [`DefaultBodyLimit`] |
 //!
+//! gRPC passes the same layers: `grpc-timeout` shortens its deadline, and every refusal becomes a gRPC status ([`grpc_code`]).
+//!
 //! What it does not do: authenticate (the auth layer of `blocks/access`), limit rates, terminate TLS. The in-flight limit and
 //! the deadline end where the answer starts: streams live on. A panic while a body streams ends the connection.
 
+mod grpc;
 mod observe;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -41,6 +44,7 @@ use tower_http::{
 };
 use tracing::Instrument as _;
 
+pub use grpc::code as grpc_code;
 pub use observe::{CLIENT_CLOSED_REQUEST, Finished, OnRequest};
 
 use crate::{Deadline, HttpConfig, Reject, RequestContext, error, problem, trace::TraceContext};
@@ -149,6 +153,7 @@ pub fn stack(router: Router, options: StackOptions) -> Router {
 /// The outer half: context, observation, headers.
 async fn surround(State(options): State<Arc<StackOptions>>, req: Request, next: Next) -> Response {
     let headers = req.headers();
+    let is_grpc = grpc::is_grpc(headers);
     let trace = TraceContext::from_headers(headers, &options.rng);
     let timeout = timeout(headers, options.config.request_timeout);
     let deadline = Deadline::after(&options.clock, timeout.as_ref().map_or(Duration::MAX, |t| *t));
@@ -172,12 +177,16 @@ async fn surround(State(options): State<Arc<StackOptions>>, req: Request, next: 
         }
     };
     let mut response = context.clone().scope(work.instrument(span.clone())).await;
-    span.record("status", response.status().as_u16());
+    let status = if is_grpc { grpc::seen_status(&response) } else { response.status() };
+    if is_grpc && let Some(reject) = response.extensions_mut().remove::<Reject>() {
+        response = grpc::refusal(&reject, response);
+    }
+    span.record("status", status.as_u16());
     if let Some(project) = context.project() {
         span.record("project", project.as_str());
     }
     finish_headers(response.headers_mut(), &context);
-    observed.finish(response)
+    observed.finish(status, response)
 }
 
 /// The inner half: what protects the server from load and from itself.
@@ -221,10 +230,16 @@ fn is_request_id(id: &str) -> bool {
 }
 
 fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Reject> {
-    let Some(value) = headers.get(TIMEOUT) else { return Ok(most) };
-    value.to_str().ok().and_then(kernel::limits::parse_duration).map(|asked| asked.min(most)).ok_or_else(|| {
-        Reject::new(&error::INVALID_HEADER, "A header has the wrong form.")
-            .parameter("Mainstay-Timeout", "expected a duration such as 250ms, 5s or 1m")
+    type Parse = fn(&str) -> Option<Duration>;
+    let forms: [(_, Parse, _, _); 2] = [
+        (TIMEOUT, kernel::limits::parse_duration, "Mainstay-Timeout", "expected a duration such as 250ms, 5s or 1m"),
+        (grpc::TIMEOUT, grpc::parse_timeout, "grpc-timeout", "expected up to eight digits and one of H, M, S, m, u, n"),
+    ];
+    forms.into_iter().try_fold(most, |least, (name, parse, shown, expected)| {
+        let Some(value) = headers.get(name) else { return Ok(least) };
+        value.to_str().ok().and_then(parse).map(|asked| asked.min(least)).ok_or_else(|| {
+            Reject::new(&error::INVALID_HEADER, "A header has the wrong form.").parameter(shown, expected)
+        })
     })
 }
 

@@ -110,10 +110,10 @@ impl Observed {
         )
     }
 
-    /// Reports the answer's start, and lets its body report its end.
-    pub(super) fn finish(mut self, response: Response) -> Response {
+    /// Reports the answer's start with the status that it stands for, and lets its body report its end.
+    pub(super) fn finish(mut self, status: http::StatusCode, response: Response) -> Response {
         self.done = true;
-        let status = response.status().as_u16();
+        let status = status.as_u16();
         let code = response.extensions().get::<ProblemCode>().map(|c| c.0);
         let panicked = response.extensions().get::<Panicked>().is_some();
         let duration = self.report(status, code, panicked);

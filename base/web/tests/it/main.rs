@@ -13,6 +13,7 @@ mod access_log;
 mod conditional;
 mod docs;
 mod extract;
+mod grpc;
 mod idempotency;
 mod page;
 mod stack;
