@@ -5,15 +5,21 @@
 //! | [`Deadline`] | work that nobody waits for any more |
 //! | [`Retry`], [`RetryBudget`] | failures that pass; and retries that make an outage worse |
 //! | [`Bulkhead`] | one slow part holding every worker |
+//! | [`Breaker`] | calls to what fails or crawls: they only hold callers up and keep it down |
 //! | [`SingleFlight`] | a hundred requests loading the same thing at once |
 //!
 //! Time and randomness come from the kernel's `Clock` and `Rng`, so every one of these runs in simulated time.
 
+mod breaker;
 mod bulkhead;
 mod deadline;
 mod flight;
 mod retry;
 
+pub use breaker::{
+    Breaker, BreakerConfig, BreakerCore, BreakerOpen, BreakerPermit, BreakerState, BreakerStats, Broken, Counts,
+    Outcome, Ticket, Window,
+};
 pub use bulkhead::{Bulkhead, BulkheadStats, Permit, Refused};
 pub use deadline::{Deadline, DeadlinePassed};
 pub use flight::{FlightLimits, FlightLost, SingleFlight};
