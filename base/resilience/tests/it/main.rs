@@ -1,6 +1,7 @@
 //! Each protection in simulated time, against its invariants.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod adaptive;
 mod breaker;
 mod bulkhead;
 mod deadline;
