@@ -7,6 +7,7 @@
 //! | [`Bulkhead`] | one slow part holding every worker |
 //! | [`AdaptiveLimit`] | more work at once than this process can do in time; the important is done first |
 //! | [`Breaker`] | calls to what fails or crawls: they only hold callers up and keep it down |
+//! | [`Hedge`] | the one slow answer in a hundred |
 //! | [`SingleFlight`] | a hundred requests loading the same thing at once |
 //!
 //! Time and randomness come from the kernel's `Clock` and `Rng`, so every one of these runs in simulated time.
@@ -16,6 +17,8 @@ mod breaker;
 mod bulkhead;
 mod deadline;
 mod flight;
+mod hedge;
+mod latency;
 mod retry;
 
 pub use adaptive::{
@@ -28,4 +31,6 @@ pub use breaker::{
 pub use bulkhead::{Bulkhead, BulkheadStats, Permit, Refused};
 pub use deadline::{Deadline, DeadlinePassed};
 pub use flight::{FlightLimits, FlightLost, SingleFlight};
+pub use hedge::{Hedge, HedgeConfig, HedgeFailed, HedgeStats};
+pub use latency::Latency;
 pub use retry::{Attempts, Decision, GaveUp, Retry, RetryBudget, RetryFailed, Safe, Verdict};

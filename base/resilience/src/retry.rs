@@ -242,12 +242,12 @@ impl RetryBudget {
         self.0.milli.load(Ordering::Relaxed) / 1_000
     }
 
-    fn deposit(&self) {
+    pub(crate) fn deposit(&self) {
         let add = |milli: u64| Some((milli + self.0.deposit_milli).min(self.0.max_milli));
         self.0.milli.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
     }
 
-    fn withdraw(&self) -> bool {
+    pub(crate) fn withdraw(&self) -> bool {
         self.0.milli.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |milli| milli.checked_sub(1_000)).is_ok()
     }
 }

@@ -54,19 +54,23 @@ fn the_operator_gets_in_when_everything_hangs() {
     assert_eq!(core.in_flight(), hung + 2);
 }
 
+/// ADAPT-2: a slow dependency is not made faster by doing less than four things at once.
 #[test]
 fn few_that_are_slow_do_not_lower_it() {
     let mut core = AdaptiveCore::new(small());
     let mut now = Duration::ZERO;
-    for _ in 0..100 {
-        let work: Vec<_> = (0..4).map(|_| core.enter(now, 0, Priority::Normal).unwrap()).collect();
-        now += Duration::from_secs(2);
-        for w in work {
-            core.leave(w, now, Ending::Done);
+    for (takes, rounds) in [(ms(1), 100), (ms(2_000), 100)] {
+        for _ in 0..rounds {
+            let work: Vec<_> = (0..4).map(|_| core.enter(now, 0, Priority::Normal).unwrap()).collect();
+            now += takes;
+            for w in work {
+                core.leave(w, now, Ending::Done);
+            }
+            assert_eq!(core.limit(), 64);
         }
     }
-    assert_eq!(core.limit(), 64, "a slow dependency is not made faster by doing less than four things at once");
-    assert_eq!(core.baseline(0), Some(Duration::from_secs(2)));
+    let learnt = core.baseline(0).unwrap();
+    assert!(learnt > ms(1_900), "{learnt:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod breaker;
 mod bulkhead;
 mod deadline;
 mod flight;
+mod hedge;
 mod retry;
 
 use std::{
