@@ -8,6 +8,7 @@
 //! | [`AdaptiveLimit`] | more work at once than this process can do in time; the important is done first |
 //! | [`Breaker`] | calls to what fails or crawls: they only hold callers up and keep it down |
 //! | [`Hedge`] | the one slow answer in a hundred |
+//! | [`Outliers`] | the one sick host among many |
 //! | [`SingleFlight`] | a hundred requests loading the same thing at once |
 //!
 //! Time and randomness come from the kernel's `Clock` and `Rng`, so every one of these runs in simulated time.
@@ -19,6 +20,7 @@ mod deadline;
 mod flight;
 mod hedge;
 mod latency;
+mod outlier;
 mod retry;
 
 pub use adaptive::{
@@ -33,4 +35,5 @@ pub use deadline::{Deadline, DeadlinePassed};
 pub use flight::{FlightLimits, FlightLost, SingleFlight};
 pub use hedge::{Hedge, HedgeConfig, HedgeFailed, HedgeStats};
 pub use latency::Latency;
+pub use outlier::{OutlierConfig, OutlierCore, OutlierStats, Outliers, Usable};
 pub use retry::{Attempts, Decision, GaveUp, Retry, RetryBudget, RetryFailed, Safe, Verdict};

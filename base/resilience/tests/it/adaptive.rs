@@ -23,9 +23,7 @@ fn the_less_important_is_refused_first() {
     let mut places = vec![];
     for (class, room) in [(Priority::Low, 50), (Priority::Normal, 75), (Priority::High, 90), (Priority::Critical, 100)]
     {
-        while let Ok(place) = limit.try_enter(0, class) {
-            places.push(place);
-        }
+        places.extend((0..200).map_while(|_| limit.try_enter(0, class).ok()));
         assert_eq!(places.len(), room, "{class:?}");
     }
     assert_eq!(limit.stats().refused_counts, [1, 1, 1, 1]);
@@ -40,7 +38,7 @@ fn the_less_important_is_refused_first() {
 fn the_operator_gets_in_when_everything_hangs() {
     let mut core = AdaptiveCore::new(small());
     let mut now = Duration::ZERO;
-    while core.enter(now, 0, Priority::High).is_some() {}
+    assert!((0..200).any(|_| core.enter(now, 0, Priority::High).is_none()));
     let hung = core.in_flight();
     // Nothing ends, and those who come are refused: the limit falls all the same.
     for _ in 0..100 {
