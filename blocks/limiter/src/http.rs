@@ -1,5 +1,7 @@
 //! Routes and wire types of the API.
 
+pub mod headers;
+
 use axum::Router;
 use utoipa::OpenApi;
 

@@ -2,6 +2,7 @@
 
 mod config;
 pub mod error;
+pub mod grpc;
 pub mod http;
 pub mod model;
 mod service;

@@ -2,12 +2,15 @@
 //! `grpc-timeout`, and a refusal by any layer or handler, which is a [`Reject`], reaches it as a status.
 //!
 //! A refusal is an answer without messages ("Trailers-Only"): status 200, `grpc-status` with the code of [`code`], `grpc-message`
-//! with `CODE: detail`, `mainstay-code` with the stable code alone, and where trying again makes sense, `grpc-retry-pushback-ms`,
+//! with `CODE: detail` and the fields that are wrong, `mainstay-code` with the stable code alone, and where trying again makes sense, `grpc-retry-pushback-ms`,
 //! which gRPC clients obey (gRFC A6).
 
 use std::time::Duration;
 
-use axum::{body::Body, response::Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use kernel::Kind;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -63,6 +66,12 @@ pub const fn code(kind: Kind) -> u16 {
     }
 }
 
+/// A refusal as the headers that a gRPC client reads, for a service that has to tell it by itself. Logged as any other is.
+pub fn refusal_headers(reject: &Reject) -> HeaderMap {
+    let response = reject.clone().into_response();
+    refusal(reject, response).into_parts().0.headers
+}
+
 /// A refusal as a gRPC client reads it. Keeps what the layers put into the response beside its content.
 pub(super) fn refusal(reject: &Reject, refused: Response) -> Response {
     let problem = reject.problem();
@@ -76,7 +85,8 @@ pub(super) fn refusal(reject: &Reject, refused: Response) -> Response {
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static(STATUS), HeaderValue::from(code));
-    let message = format!("{}: {}", problem.code.name, problem.detail);
+    let fields = problem.fields.iter().map(|f| format!(" {}: {}.", f.field.trim_start_matches('?'), f.detail));
+    let message = format!("{}: {}{}", problem.code.name, problem.detail, fields.collect::<String>());
     if let Ok(message) = HeaderValue::from_str(&utf8_percent_encode(&message, ESCAPED).to_string()) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
     }

@@ -44,7 +44,7 @@ use tower_http::{
 };
 use tracing::Instrument as _;
 
-pub use grpc::code as grpc_code;
+pub use grpc::{code as grpc_code, refusal_headers as grpc_refusal};
 pub use observe::{CLIENT_CLOSED_REQUEST, Finished, OnRequest};
 
 use crate::{Deadline, HttpConfig, Reject, RequestContext, error, problem, trace::TraceContext};

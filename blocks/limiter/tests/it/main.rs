@@ -1,2 +1,5 @@
 //! The limiter as a whole, on both engines.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod envoy;
+mod fields;
