@@ -73,3 +73,31 @@ pub fn format_duration(d: Duration) -> String {
         TIMES.iter().rev().find(|(_, unit)| ms >= *unit && ms.is_multiple_of(*unit)).unwrap_or(&("ms", 1));
     format!("{}{suffix}", ms / unit)
 }
+
+/// gRPC's units from the finest, in nanoseconds.
+const GRPC_TIMES: [(char, u128); 6] =
+    [('n', 1), ('u', 1_000), ('m', 1_000_000), ('S', 1_000_000_000), ('M', 60_000_000_000), ('H', 3_600_000_000_000)];
+
+/// Reads the value of `grpc-timeout`: one to eight digits and one of `H M S m u n` ("PROTOCOL-HTTP2.md" of gRPC).
+pub fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let (_, nanos) = GRPC_TIMES.iter().find(|(name, _)| *name == unit)?;
+    let digits = &text[..text.len() - 1];
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let number: u32 = is_number.then(|| digits.parse().ok())??;
+    Some(nanos_as_duration(u128::from(number) * nanos))
+}
+
+/// Writes the value of `grpc-timeout` in the finest unit that fits, rounded down, so that nobody works for who no longer waits. More
+/// than 99,999,999 hours become that.
+pub fn format_grpc_timeout(d: Duration) -> String {
+    const MOST: u128 = 99_999_999;
+    let (unit, nanos) = GRPC_TIMES.into_iter().find(|(_, nanos)| d.as_nanos() / nanos <= MOST).unwrap_or(GRPC_TIMES[5]);
+    format!("{}{unit}", (d.as_nanos() / nanos).min(MOST))
+}
+
+fn nanos_as_duration(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
+    Duration::new(seconds, u32::try_from(nanos % SECOND).unwrap_or(0))
+}

@@ -1,4 +1,9 @@
 //! Until when an answer is of use, and how much of that is left.
+//!
+//! Invariants:
+//! - DEADLINE-1: a part of the work never has more time than the whole, in this process or the next one.
+//! - DEADLINE-2: when it passes, the work is dropped; what is ready counts.
+//! - DEADLINE-3: it goes by the monotonic clock: a step of the wall clock changes nothing.
 
 use std::time::Duration;
 
@@ -46,6 +51,16 @@ impl Deadline {
     /// What is left: zero when it passed, `None` when there is no deadline.
     pub fn remaining(&self) -> Option<Duration> {
         self.at.map(|at| at.saturating_sub(self.clock.monotonic()))
+    }
+
+    /// What to send as `Mainstay-Timeout` (whole milliseconds, rounded down); `None` when there is no deadline.
+    pub fn mainstay_timeout(&self) -> Option<String> {
+        self.remaining().map(kernel::limits::format_duration)
+    }
+
+    /// What to send as `grpc-timeout`; `None` when there is no deadline.
+    pub fn grpc_timeout(&self) -> Option<String> {
+        self.remaining().map(kernel::limits::format_grpc_timeout)
     }
 
     /// Whether it passed.

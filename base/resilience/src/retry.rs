@@ -8,7 +8,7 @@
 //! - RETRY-1: never more tries than `max_tries`, and no try begins after `total` or after the caller's deadline.
 //! - RETRY-2: an outcome that is unknown (a try that timed out) is tried again only for [`Safe::Always`].
 //! - RETRY-3: over any history, `retries ≤ initial budget + ratio × calls`.
-//! - RETRY-4: no wait is shorter than a `Retry-After` hint; a hint past the time that is left ends it at once.
+//! - RETRY-4: no wait is shorter than a `Retry-After` hint (back-off comes on top); a hint past the time that is left ends it at once.
 
 use std::{
     fmt,
@@ -147,7 +147,9 @@ impl<'a> Attempts<'a> {
         if self.tries >= self.retry.max_tries {
             return Decision::Stop(GaveUp::Tries);
         }
-        let wait = self.retry.backoff.delay(self.tries.saturating_sub(1), rng).max(after.unwrap_or_default());
+        // On top of the hint, not the longer of both: all who were told the same second would come back together.
+        let jitter = self.retry.backoff.delay(self.tries.saturating_sub(1), rng);
+        let wait = jitter.saturating_add(after.unwrap_or_default());
         if wait >= left {
             return Decision::Stop(GaveUp::Time);
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use kernel::{
     ByteSize,
-    limits::{format_duration, parse_duration},
+    limits::{format_duration, format_grpc_timeout, parse_duration, parse_grpc_timeout},
 };
 use proptest::prelude::*;
 
@@ -60,7 +60,49 @@ fn durations_are_read_with_their_unit() {
     assert_eq!(format_duration(Duration::from_micros(1_500)), "1ms", "to the millisecond");
 }
 
+#[test]
+fn grpc_timeouts_are_read_as_the_protocol_has_them() {
+    for (text, nanos) in [
+        ("1H", Some(3_600_000_000_000_u128)),
+        ("2M", Some(120_000_000_000)),
+        ("5S", Some(5_000_000_000)),
+        ("250m", Some(250_000_000)),
+        ("3000u", Some(3_000_000)),
+        ("99999999n", Some(99_999_999)),
+        ("99999999H", Some(359_999_996_400_000_000_000)),
+        ("0n", Some(0)),
+        ("", None),
+        ("S", None),
+        ("5", None),
+        ("5s", None),
+        ("+5S", None),
+        ("-5S", None),
+        ("100000000S", None),
+        ("5é", None),
+    ] {
+        assert_eq!(parse_grpc_timeout(text).map(|d| d.as_nanos()), nanos, "{text}");
+    }
+    for (d, text) in [
+        (Duration::ZERO, "0n"),
+        (Duration::from_millis(99), "99000000n"),
+        (Duration::from_millis(100), "100000u"),
+        (Duration::from_secs(30), "30000000u"),
+        (Duration::from_hours(30), "108000S"),
+        (Duration::MAX, "99999999H"),
+    ] {
+        assert_eq!(format_grpc_timeout(d), text, "{d:?}");
+    }
+}
+
 proptest! {
+    /// Never longer than what is left, and shorter by no more than a part in a hundred thousand.
+    #[test]
+    fn grpc_timeouts_lose_next_to_nothing(seconds in 0_u64..300_000_000_000, nanos in 0_u32..1_000_000_000, shift in 0_u32..38) {
+        let d = Duration::new(seconds >> shift, nanos);
+        let back = parse_grpc_timeout(&format_grpc_timeout(d)).unwrap();
+        prop_assert!(back <= d && (d.as_nanos() - back.as_nanos()) * 99_999 <= d.as_nanos(), "{:?} {:?}", d, back);
+    }
+
     #[test]
     fn sizes_round_trip(bytes in any::<u64>()) {
         prop_assert_eq!(ByteSize::parse(&ByteSize(bytes).to_string()), Some(ByteSize(bytes)));
@@ -83,5 +125,6 @@ proptest! {
     fn no_text_panics(text in "\\PC*") {
         ByteSize::parse(&text);
         parse_duration(&text);
+        parse_grpc_timeout(&text);
     }
 }

@@ -30,6 +30,7 @@ async fn without_a_deadline_nothing_ends() {
     let never = Deadline::never(&clock);
     sim.advance(Duration::from_hours(1_000_000));
     assert_eq!(never.remaining(), None);
+    assert_eq!((never.mainstay_timeout(), never.grpc_timeout()), (None, None));
     assert_eq!(never.check(), Ok(()));
     assert_eq!(never.run(async { 7 }).await, Ok(7));
     assert_eq!(Deadline::after(&clock, Duration::MAX).remaining(), None, "past the end of the clock is never");
@@ -56,6 +57,11 @@ proptest! {
         prop_assert_eq!(deadline.within(ms(part)).remaining(), Some(left.min(ms(part))));
         prop_assert_eq!(deadline.reserve(ms(spare)).remaining(), Some(left.saturating_sub(ms(spare))));
         prop_assert_eq!(deadline.is_over(), whole <= past);
+        // DEADLINE-1 over the wire, as each protocol writes it.
+        let sent = kernel::limits::parse_duration(&deadline.mainstay_timeout().unwrap()).unwrap();
+        prop_assert!(sent <= left && left.saturating_sub(sent) < ms(1));
+        let sent = kernel::limits::parse_grpc_timeout(&deadline.grpc_timeout().unwrap()).unwrap();
+        prop_assert!(sent <= left && left.saturating_sub(sent) < ms(1));
         // Over the wire and back: what remains becomes a new deadline.
         let there = Deadline::after(&clock, deadline.remaining().unwrap());
         prop_assert_eq!(there.remaining(), deadline.remaining());

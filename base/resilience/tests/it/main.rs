@@ -7,6 +7,7 @@ mod bulkhead;
 mod deadline;
 mod flight;
 mod hedge;
+mod http;
 mod outlier;
 mod retry;
 

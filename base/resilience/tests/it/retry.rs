@@ -161,7 +161,7 @@ proptest! {
                     Decision::Wait(wait) => {
                         prop_assert!(wait < ms(left), "RETRY-1");
                         prop_assert!(wait >= hint.unwrap_or_default(), "RETRY-4");
-                        prop_assert!(wait <= retry.backoff.cap.max(hint.unwrap_or_default()));
+                        prop_assert!(wait <= retry.backoff.cap + hint.unwrap_or_default());
                         let unknown = matches!(verdict, Verdict::Unknown { .. });
                         prop_assert!(safe == Safe::Always || (safe == Safe::WhenNothingWasDone && !unknown), "RETRY-2");
                         prop_assert!(verdict != Verdict::Final);

@@ -5,8 +5,6 @@
 //! with `CODE: detail` and the fields that are wrong, `mainstay-code` with the stable code alone, and where trying again makes sense, `grpc-retry-pushback-ms`,
 //! which gRPC clients obey (gRFC A6).
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
@@ -30,22 +28,6 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|v| {
         let rest = v.as_bytes().strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-    })
-}
-
-/// Reads `grpc-timeout`.
-pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
-    let digits = text.len().checked_sub(1).filter(|n| (1..=8).contains(n))?;
-    let (number, unit) = text.split_at_checked(digits)?;
-    let number: u64 = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
     })
 }
 
@@ -123,29 +105,6 @@ pub(super) fn seen_status(response: &Response) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts() {
-        for (text, millis) in [
-            ("1H", Some(3_600_000)),
-            ("2M", Some(120_000)),
-            ("5S", Some(5_000)),
-            ("250m", Some(250)),
-            ("3000u", Some(3)),
-            ("99999999n", Some(99)),
-            ("99999999H", Some(359_999_996_400_000)),
-            ("", None),
-            ("S", None),
-            ("5", None),
-            ("5s", None),
-            ("+5S", None),
-            ("-5S", None),
-            ("100000000S", None),
-            ("5é", None),
-        ] {
-            assert_eq!(parse_timeout(text).map(|d| d.as_millis()), millis, "{text}");
-        }
-    }
 
     #[test]
     fn content_types() {

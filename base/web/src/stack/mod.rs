@@ -233,7 +233,12 @@ fn timeout(headers: &HeaderMap, most: Duration) -> Result<Duration, Reject> {
     type Parse = fn(&str) -> Option<Duration>;
     let forms: [(_, Parse, _, _); 2] = [
         (TIMEOUT, kernel::limits::parse_duration, "Mainstay-Timeout", "expected a duration such as 250ms, 5s or 1m"),
-        (grpc::TIMEOUT, grpc::parse_timeout, "grpc-timeout", "expected up to eight digits and one of H, M, S, m, u, n"),
+        (
+            grpc::TIMEOUT,
+            kernel::limits::parse_grpc_timeout,
+            "grpc-timeout",
+            "expected up to eight digits and one of H, M, S, m, u, n",
+        ),
     ];
     forms.into_iter().try_fold(most, |least, (name, parse, shown, expected)| {
         let Some(value) = headers.get(name) else { return Ok(least) };
