@@ -37,6 +37,13 @@ section! {
         max_connections: usize = "10000", "connections";
         /// How long a client may take to send a request head, and how long a connection may idle.
         header_timeout: std::time::Duration = "\"30s\"", "duration";
+        /// Whether fewer requests than `http.in_flight_limit` are let in while they take longer than they should: files first are
+        /// refused, then reads, then writes, the console last.
+        shedding: bool = "true", "true or false";
+        /// What a request may always take before anything is refused for it; above, it may take three times what it takes on a quiet node.
+        acceptable_latency: std::time::Duration = "\"250ms\"", "duration";
+        /// So many requests are worked on however long they take.
+        shed_floor: u32 = "32", "requests";
     }
 }
 

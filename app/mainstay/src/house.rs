@@ -17,6 +17,7 @@ use crate::{
     numbers::Numbers,
     public::Front,
     rooms::{Group, Page, Room},
+    shed::Shedder,
 };
 
 /// How often health is asked, and how long an answer may take.
@@ -39,6 +40,7 @@ struct Inner {
     access: Access,
     shortener: Shortener,
     idempotency: Idempotency,
+    shedder: Option<Shedder>,
     golden: Golden,
     metrics: Metrics,
     health: Health,
@@ -81,7 +83,9 @@ impl House {
         let (access, first) = Access::start(db.clone(), options, clock.clone(), rng.clone(), &blocks)
             .await
             .map_err(|e| format!("access: {e}"))?;
-        let numbers = Numbers { db: db.clone(), memory: memory.clone(), access: access.clone() };
+        let shedder = config.api.shedding.then(|| Shedder::new(clock, &config.api, config.http.in_flight_limit));
+        let numbers =
+            Numbers { shedder: shedder.clone(), db: db.clone(), memory: memory.clone(), access: access.clone() };
         metrics.registry("planes").add_collector(numbers);
         let idempotency = Idempotency::new(
             access.idempotency_store(),
@@ -160,6 +164,7 @@ impl House {
             access,
             shortener,
             idempotency,
+            shedder,
             golden,
             metrics,
             health,
@@ -223,6 +228,10 @@ impl House {
 
     pub(crate) fn idempotency(&self) -> &Idempotency {
         &self.0.idempotency
+    }
+
+    pub(crate) fn shedder(&self) -> Option<&Shedder> {
+        self.0.shedder.as_ref()
     }
 
     pub(crate) fn golden(&self) -> &Golden {

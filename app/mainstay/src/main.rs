@@ -11,6 +11,7 @@ mod numbers;
 mod output;
 mod public;
 mod rooms;
+mod shed;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,9 @@ use prometheus_client::{
     encoding::DescriptorEncoder,
     metrics::{MetricType, exemplar::Exemplar},
 };
+use resilience::Priority;
+
+use crate::shed::Shedder;
 
 type NoLabels = [(&'static str, &'static str); 0];
 
@@ -19,6 +22,7 @@ pub(crate) struct Numbers {
     pub(crate) db: Db,
     pub(crate) memory: Memory,
     pub(crate) access: Access,
+    pub(crate) shedder: Option<Shedder>,
 }
 
 impl Collector for Numbers {
@@ -26,6 +30,7 @@ impl Collector for Numbers {
         let mut out = Out(encoder);
         self.database(&mut out)?;
         self.memory(&mut out)?;
+        self.shedding(&mut out)?;
         let stats = self.access.stats();
         out.counter("mainstay_access_accepted", "Attempts to authenticate that were let in.", stats.accepted_count)?;
         out.counter("mainstay_access_refused", "Attempts that were refused.", stats.refused_count)?;
@@ -35,6 +40,15 @@ impl Collector for Numbers {
 }
 
 impl Numbers {
+    fn shedding(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Some(shedder) = &self.shedder else { return Ok(()) };
+        let stats = shedder.stats();
+        out.gauge("mainstay_api_in_flight", "Requests under way.", stats.in_flight_count.into())?;
+        out.gauge("mainstay_api_in_flight_limit", "How many may be, as latency has it now.", stats.limit.into())?;
+        let refused = Priority::ALL.into_iter().map(Priority::name).zip(stats.refused_counts);
+        out.family("mainstay_api_shed", "Requests refused for too many under way, by class.", "class", refused)
+    }
+
     fn database(&self, out: &mut Out<'_>) -> fmt::Result {
         let stats = self.db.stats();
         out.gauge("mainstay_database_queue_length", "Transactions that wait or are in hand.", stats.queue_length)?;

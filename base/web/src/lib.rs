@@ -35,7 +35,7 @@ pub use extract::{Form, Json, Path, Query};
 pub use idempotency::{Idempotency, IdempotencyScope, IdempotencyStore, IdempotencyToken};
 pub use page::{Page, PageQuery};
 pub use problem::{PROBLEM_JSON, Reject, status};
-pub use stack::{Finished, InFlight, OnRequest, StackOptions, stack};
+pub use stack::{Admission, Admitted, Arriving, Finished, InFlight, OnRequest, StackOptions, stack};
 
 /// What a handler returns.
 pub type Result<T, E = Reject> = std::result::Result<T, E>;

@@ -92,10 +92,11 @@ impl Priority {
 pub enum Ending {
     /// It was done, well or not.
     Done,
-    /// It was cut off at its deadline.
-    TooLate,
-    /// Its caller left, or it never got to work: tells something only when it had taken longer than is allowed.
+    /// It was cut off at its deadline, its caller left, or it never got to work: tells something only when it had taken longer than is
+    /// allowed, since a caller's patience may be short.
     Abandoned,
+    /// Its time says nothing of this process: an upload takes as long as its caller sends.
+    Unmeasured,
 }
 
 /// The right to work; to be given back with [`AdaptiveCore::leave`].
@@ -176,7 +177,7 @@ impl AdaptiveCore {
         let took = now.saturating_sub(work.began).as_secs_f64();
         let allowed = self.allowed(work.kind);
         let burden = match ending {
-            Ending::TooLate => WORST,
+            Ending::Unmeasured => return self.turn(now),
             Ending::Abandoned if took < allowed => return self.turn(now),
             Ending::Done | Ending::Abandoned => (took / allowed).min(WORST),
         };

@@ -114,6 +114,32 @@ fn a_caller_that_leaves_early_tells_nothing_and_one_that_waited_does() {
     }
 }
 
+#[test]
+fn neither_those_who_leave_nor_one_that_took_for_ever_decide_for_the_rest() {
+    let enter = |core: &mut AdaptiveCore| -> Vec<_> {
+        (0..20).map(|_| core.enter(Duration::ZERO, 0, Priority::Normal).unwrap()).collect()
+    };
+    // Ten leave at once, ten wait for long: those who left do not make up for it.
+    let mut core = AdaptiveCore::new(small());
+    for (n, w) in enter(&mut core).into_iter().enumerate() {
+        let (at, ending) = if n < 10 { (ms(1), Ending::Abandoned) } else { (ms(400), Ending::Done) };
+        core.leave(w, at, ending);
+    }
+    assert!(core.limit() < 64);
+    // One in twenty took six minutes.
+    let mut core = AdaptiveCore::new(small());
+    for (n, w) in enter(&mut core).into_iter().enumerate() {
+        core.leave(w, if n < 19 { ms(10) } else { Duration::from_secs(400) }, Ending::Done);
+    }
+    assert_eq!(core.limit(), 64);
+    // What waited for its own caller is not measured at all.
+    let mut core = AdaptiveCore::new(small());
+    for w in enter(&mut core) {
+        core.leave(w, Duration::from_secs(400), Ending::Unmeasured);
+    }
+    assert_eq!((core.limit(), core.in_flight(), core.baseline(0)), (64, 0, None));
+}
+
 /// A server of `workers` with one queue, in simulated time: what comes through the limit, and what of it was of use.
 struct Server {
     core: AdaptiveCore,
@@ -286,7 +312,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let priority = prop::sample::select(Priority::ALL.to_vec());
-    let ending = prop::sample::select(vec![Ending::Done, Ending::TooLate, Ending::Abandoned]);
+    let ending = prop::sample::select(vec![Ending::Done, Ending::Abandoned, Ending::Unmeasured]);
     prop_oneof![
         6 => (0_usize..3, priority).prop_map(|(kind, priority)| Step::Enter(kind, priority)),
         4 => (0_usize..20, ending).prop_map(|(n, ending)| Step::Leave(n, ending)),

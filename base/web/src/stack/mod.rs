@@ -9,6 +9,7 @@
 //! | security headers | a browser that is handed an answer does not sniff, frame or run it |
 //! | CORS | off unless origins are configured; outside of the refusals, so that pages can read those too |
 //! | in-flight limit | past it: 503 with `Retry-After` at once, no queue; health and metrics always pass |
+//! | [`Admission`] | what else decides who is let in: the adaptive limit, which sheds the less important first |
 //! | catch panic | a bug in one handler is one 500 and a log line, not a lost connection |
 //! | deadline | 504 when the answer has not started in time; `Mainstay-Timeout: 2s` shortens it |
 //! | compression | gzip or br; not for small bodies, streams of events, or answers with a strong ETag (which names the bytes) |
@@ -19,6 +20,7 @@
 //! What it does not do: authenticate (the auth layer of `blocks/access`), limit rates, terminate TLS. The in-flight limit and
 //! the deadline end where the answer starts: streams live on. A panic while a body streams ends the connection.
 
+mod admission;
 mod grpc;
 mod observe;
 
@@ -44,6 +46,7 @@ use tower_http::{
 };
 use tracing::Instrument as _;
 
+pub use admission::{Admission, Admitted, Arriving};
 pub use grpc::{code as grpc_code, refusal_headers as grpc_refusal};
 pub use observe::{CLIENT_CLOSED_REQUEST, Finished, OnRequest};
 
@@ -78,6 +81,8 @@ pub struct StackOptions {
     pub exempt_paths: Vec<String>,
     /// Counts requests under way.
     pub in_flight: InFlight,
+    /// Asked for every request within the in-flight limit.
+    pub admission: Option<Arc<dyn Admission>>,
 }
 
 impl StackOptions {
@@ -89,7 +94,7 @@ impl StackOptions {
         }
         let in_flight = InFlight::new(config.in_flight_limit);
         let exempt_paths = ["/health/live", "/health/ready", "/metrics"].map(str::to_owned).to_vec();
-        Ok(Self { config, clock, rng, on_request: None, on_span: None, exempt_paths, in_flight })
+        Ok(Self { config, clock, rng, on_request: None, on_span: None, exempt_paths, in_flight, admission: None })
     }
 }
 
@@ -118,12 +123,12 @@ impl InFlight {
     }
 
     fn enter(&self) -> Result<SemaphorePermit<'_>, Reject> {
-        self.free.try_acquire().map_err(|_| {
-            Problem::new(&error::OVERLOADED, "Try again after Retry-After, with growing waits.")
-                .retry_after(Duration::from_secs(1))
-                .into()
-        })
+        self.free.try_acquire().map_err(|_| overloaded(Duration::from_secs(1)))
     }
+}
+
+fn overloaded(after: Duration) -> Reject {
+    Problem::new(&error::OVERLOADED, "Try again after Retry-After, with growing waits.").retry_after(after).into()
 }
 
 /// Puts the whole middleware around `router`, and 404 and 405 as problems under it.
@@ -192,11 +197,24 @@ async fn surround(State(options): State<Arc<StackOptions>>, req: Request, next: 
 /// The inner half: what protects the server from load and from itself.
 async fn guard(State(options): State<Arc<StackOptions>>, req: Request, next: Next) -> Response {
     let exempt = options.exempt_paths.iter().any(|p| p == req.uri().path());
-    let permit = if exempt { Ok(None) } else { options.in_flight.enter().map(Some) };
-    let _permit = match permit {
+    let _permit = match (!exempt).then(|| options.in_flight.enter()).transpose() {
         Ok(permit) => permit,
         Err(reject) => return reject.into_response(),
     };
+    let admission = options.admission.as_ref().filter(|_| !exempt);
+    let admitted = match admission.map(|admission| admission::ask(&**admission, &req)).transpose() {
+        Ok(admitted) => admitted,
+        Err(after) => return overloaded(after).into_response(),
+    };
+    let response = work(&options, req, next).await;
+    if let Some(admitted) = admitted {
+        admitted.answered(response.status());
+    }
+    response
+}
+
+/// Runs the handler within its deadline; a panic ends here.
+async fn work(options: &StackOptions, req: Request, next: Next) -> Response {
     let left = RequestContext::current().map_or(options.config.request_timeout, |c| c.deadline().remaining());
     let work = AssertUnwindSafe(next.run(req)).catch_unwind();
     match options.clock.timeout(left, work).await {

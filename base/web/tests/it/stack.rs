@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 use kernel::{Clock, ProjectId, Rng, SimClock, Timestamp};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
-use web::{Finished, HttpConfig, Json, RequestContext, StackOptions, stack};
+use web::{Admission, Admitted, Arriving, Finished, HttpConfig, Json, RequestContext, StackOptions, stack};
 
 use crate::{Answer, request, send};
 
@@ -25,6 +25,38 @@ struct House {
     started: Arc<Semaphore>,
     gate: Arc<Semaphore>,
     in_flight: web::InFlight,
+    /// `METHOD route`, then the status or `left`, of every request that asked to be let in.
+    admissions: Arc<Mutex<Vec<String>>>,
+}
+
+/// Lets everything in but PATCH.
+struct Door(Arc<Mutex<Vec<String>>>);
+
+struct Inside(Arc<Mutex<Vec<String>>>, String);
+
+impl Admission for Door {
+    fn admit(&self, request: &Arriving<'_>) -> Result<Box<dyn Admitted>, Duration> {
+        let name = format!("{} {}", request.method, request.route);
+        if request.method == http::Method::PATCH {
+            return Err(Duration::from_secs(5));
+        }
+        Ok(Box::new(Inside(self.0.clone(), name)))
+    }
+}
+
+impl Admitted for Inside {
+    fn answered(mut self: Box<Self>, status: StatusCode) {
+        self.0.lock().unwrap().push(format!("{} {}", self.1, status.as_u16()));
+        self.1.clear();
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if !self.1.is_empty() {
+            self.0.lock().unwrap().push(format!("{} left", self.1));
+        }
+    }
 }
 
 fn house(change: impl FnOnce(&mut HttpConfig)) -> House {
@@ -48,6 +80,8 @@ fn house(change: impl FnOnce(&mut HttpConfig)) -> House {
         seen.lock().unwrap().push(line);
     }));
     let in_flight = options.in_flight.clone();
+    let admissions = Arc::new(Mutex::new(Vec::new()));
+    options.admission = Some(Arc::new(Door(admissions.clone())));
     let (started, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let wait = {
         let (started, gate) = (started.clone(), gate.clone());
@@ -77,7 +111,7 @@ fn house(change: impl FnOnce(&mut HttpConfig)) -> House {
                 format!("{left} {} {}", context.trace().traceparent(), context.trace().state)
             }),
         );
-    House { router: stack(router, options), time, finished, started, gate, in_flight }
+    House { router: stack(router, options), time, finished, started, gate, in_flight, admissions }
 }
 
 impl House {
@@ -167,6 +201,34 @@ async fn past_the_in_flight_limit_requests_are_refused_at_once_but_health_passes
     let (one, two, ()) = tokio::join!(house.send("GET /wait", &[]), house.send("GET /wait", &[]), full);
     assert_eq!((one.status, two.status), (StatusCode::OK, StatusCode::OK));
     assert_eq!(house.send("GET /hello/x", &[]).await.status, StatusCode::OK, "there is room again");
+    assert_eq!(house.in_flight.count(), 0);
+}
+
+#[tokio::test]
+async fn who_is_let_in_is_decided_elsewhere_and_learns_how_each_ended() {
+    let house = house(|_| ());
+    for line in ["GET /hello/x", "GET /panic", "GET /nowhere", "GET /health/live"] {
+        house.send(line, &[]).await;
+    }
+    let refused = house.send("PATCH /hello/x", &[]).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "5"));
+    assert_eq!(refused.json()["code"], "OVERLOADED");
+    let late = async {
+        house.started.acquire().await.unwrap().forget();
+        house.time.advance(Duration::from_secs(30));
+    };
+    tokio::join!(house.send("GET /wait", &[]), late);
+    {
+        let going = house.send("GET /wait", &[]);
+        tokio::pin!(going);
+        tokio::select! {
+            _ = &mut going => panic!("the gate is closed"),
+            started = house.started.acquire() => started.unwrap().forget(),
+        }
+    }
+    let seen = house.admissions.lock().unwrap().clone();
+    let expected = ["GET /hello/{name} 200", "GET /panic 500", "GET /nowhere 404", "GET /wait 504", "GET /wait left"];
+    assert_eq!(seen, expected, "health is never asked, and what was refused never entered");
     assert_eq!(house.in_flight.count(), 0);
 }
 
