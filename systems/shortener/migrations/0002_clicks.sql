@@ -14,6 +14,14 @@ CREATE TABLE shortener_click_log (
 CREATE INDEX shortener_click_log_waiting ON shortener_click_log (at) WHERE NOT rolled;
 CREATE INDEX shortener_click_log_oldest ON shortener_click_log (at) WHERE rolled;
 
+-- Segments that are in the rollups in part: those of links up to `rolled_to`. Gone when the segment is rolled.
+CREATE TABLE shortener_click_log_parts (
+    writer    TEXT NOT NULL,
+    seq       BIGINT NOT NULL,
+    rolled_to BIGINT NOT NULL,
+    PRIMARY KEY (writer, seq)
+);
+
 -- Whoever rolls holds the row of this, so that nodes do it one after another.
 CREATE TABLE shortener_rollers (
     name TEXT NOT NULL PRIMARY KEY,

@@ -83,6 +83,8 @@ pub(crate) struct Telemetry {
     pub(crate) rolls_taken: Counter,
     /// `click_segments{outcome="adopted"}`: of other nodes, left over for a minute.
     pub(crate) segments_adopted: Counter,
+    /// `click_roll_parts`: transactions that added some links' sums.
+    pub(crate) roll_parts: Counter,
     /// `click_segments{outcome="damaged"}`: left out of the rollups.
     pub(crate) segments_damaged: Counter,
     /// `click_segments{outcome="deleted"}`: older than `raw_clicks_kept`.
@@ -176,6 +178,7 @@ impl Telemetry {
             roll_failures: counter("click_roll_failures", "Rolls that failed and are tried again"),
             rolls_taken: counter("click_rolls_taken", "Rolls started over because another node was faster"),
             segments_adopted: segments("adopted"),
+            roll_parts: counter("click_roll_parts", "Transactions that brought some links' clicks into the rollups"),
             segments_damaged: segments("damaged"),
             segments_deleted: segments("deleted"),
             countries_read: countries("read"),

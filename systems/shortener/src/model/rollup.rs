@@ -46,8 +46,9 @@ pub struct Rollup {
 }
 
 impl Rollup {
-    /// Adds every click of a segment. One whose project has a name that none can have is passed over.
-    pub fn add(&mut self, segment: &Segment<'_>) {
+    /// Adds every click of a segment: to its project, and to its link where that comes after `after`, up to which links are in the
+    /// rollups. One whose project has a name that none can have is passed over.
+    pub fn add(&mut self, segment: &Segment<'_>, after: Option<LinkId>) {
         // Clicks that differ in nothing but their visitor are counted together first: a hash of three numbers for each.
         let mut groups: HashMap<(usize, usize, Timestamp), u64> = HashMap::new();
         let mut visitors: HashMap<(usize, Timestamp), Vec<Position>> = HashMap::new();
@@ -74,7 +75,8 @@ impl Rollup {
             };
             self.click_count += count;
             let at = last.get(&link).copied().unwrap_or(minute);
-            for sums in [self.links.entry(*id).or_default(), project_of(&mut self.projects, project)] {
+            let link = (Some(*id) > after).then(|| self.links.entry(*id).or_default());
+            for sums in link.into_iter().chain([project_of(&mut self.projects, project)]) {
                 sums.add(minute, count, traits.agent.is_bot, at);
                 if traits.agent.is_bot {
                     continue;
@@ -99,7 +101,8 @@ impl Rollup {
         }
         for ((link, minute), positions) in visitors {
             let (Some((id, _)), Some(Some(project))) = (segment.links.get(link), projects.get(link)) else { continue };
-            for sums in [self.links.entry(*id).or_default(), project_of(&mut self.projects, project)] {
+            let link = (Some(*id) > after).then(|| self.links.entry(*id).or_default());
+            for sums in link.into_iter().chain([project_of(&mut self.projects, project)]) {
                 sums.days.entry(minute.floor(Step::Day.width())).or_default().sketch.add(&positions);
             }
         }
@@ -157,7 +160,7 @@ mod tests {
         click(5, 3, "b", fox, Referrer::None, 3 << 60);
         let bytes = writer.finish();
         let mut rollup = Rollup::default();
-        rollup.add(&Segment::parse(&bytes).unwrap());
+        rollup.add(&Segment::parse(&bytes).unwrap(), None);
         assert_eq!(rollup.click_count, 7);
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         let counts = |people, bots| ClickCounts { people, bots };
@@ -180,5 +183,9 @@ mod tests {
         assert_eq!(a.days[&at(0)].sketch.count(), 3);
         assert_eq!(rollup.projects[&ProjectId::parse("b").unwrap()].total, counts(1, 0));
         assert_eq!(rollup.links.len(), 3);
+        let mut rest = Rollup::default();
+        rest.add(&Segment::parse(&bytes).unwrap(), Some(LinkId(2)));
+        assert_eq!(rest.links.keys().collect::<Vec<_>>(), [&LinkId(3)]);
+        assert_eq!((&rest.links[&LinkId(3)], &rest.projects), (&rollup.links[&LinkId(3)], &rollup.projects));
     }
 }

@@ -10,8 +10,8 @@
 //! - CLICKS-2: `recorded = logged + in memory + lost`, and what was offered is `recorded + dropped`. Lost is only what rule CLICKS-3
 //!   gives up.
 //! - CLICKS-3: a click is in the rollups at most once, and once when its segment is in the log: a segment is appended under a number of
-//!   its writer, which a repeated append finds taken; rolling marks it in the transaction that adds it, and does nothing when it
-//!   is marked. So a COMMIT in doubt, two nodes with the same segments, and a node that comes back after others took its segments
+//!   its writer, which a repeated append finds taken; each part of rolling (some links, at last the projects) notes how far the
+//!   segment is in the transaction that adds it, and does nothing when it is not as far as was read. So a COMMIT in doubt, two nodes with the same segments, and a node that comes back after others took its segments
 //!   over all count once. A segment whose append stays in doubt for `raw_clicks_kept` is given up, since it may have been
 //!   rolled and deleted meanwhile.
 //! - CLICKS-4: memory is bounded by `click_queue` × parts, by `click_memory` for what waits for the log, and by
@@ -46,10 +46,13 @@ use crate::{
 
 /// A segment is closed before its second is over when it has so many bytes.
 const SEGMENT_BYTES: usize = 1 << 20;
-/// The most clicks that one transaction rolls, unless a single segment has more.
+/// The most clicks that are rolled together, unless a single segment has more.
 const ROLL_CLICKS: u64 = 100_000;
-/// The most segments that one transaction rolls.
+/// The most segments that are rolled together.
 const ROLL_SEGMENTS: u32 = 64;
+/// The most links that one transaction rolls: a few milliseconds, so that on SQLite, where there is one writer, whoever makes a link
+/// meanwhile waits no longer.
+const ROLL_LINKS: usize = 24;
 /// From this age on, segments of any writer are rolled by whoever finds them.
 const ADOPT_AFTER: Duration = Duration::from_mins(1);
 /// How often rolling starts over when other nodes took some of the segments first.
@@ -265,18 +268,35 @@ impl Clicks {
             // Without its data it is in the rollups by now.
             let Some(data) = store::segment_data(db, &segment).await? else { continue };
             if let Some(parsed) = Segment::parse(&data) {
-                rollup.add(&parsed);
+                rollup.add(&parsed, segment.rolled_to);
             } else {
-                let SegmentRef { writer, seq, clicks } = &segment;
+                let SegmentRef { writer, seq, clicks, .. } = &segment;
                 tracing::error!(writer, seq, clicks, "a segment of clicks is damaged and left out");
                 damaged += 1;
             }
             segments.push(segment);
         }
-        let (now, segments, rollup) = (clock.now(), Arc::new(segments), Arc::new(rollup));
+        let now = clock.now();
+        let mut links = rollup.links.into_iter();
+        loop {
+            let part: Arc<Vec<_>> = Arc::new(links.by_ref().take(ROLL_LINKS).collect());
+            let Some((last, _)) = part.last() else { break };
+            let as_far = Arc::new(segments);
+            db.tx({
+                let (part, as_far) = (part.clone(), as_far.clone());
+                async move |tx: &mut database::Tx<'_>| store::roll_links(tx, now, &as_far, &part).await
+            })
+            .await?;
+            self.telemetry.roll_parts.inc();
+            segments = Arc::unwrap_or_clone(as_far);
+            for segment in &mut segments {
+                segment.rolled_to = segment.rolled_to.max(Some(*last));
+            }
+        }
+        let (segments, projects) = (Arc::new(segments), Arc::new(rollup.projects.into_iter().collect::<Vec<_>>()));
         db.tx({
-            let (segments, rollup) = (segments.clone(), rollup.clone());
-            async move |tx: &mut database::Tx<'_>| store::roll(tx, now, &segments, &rollup).await
+            let segments = segments.clone();
+            async move |tx: &mut database::Tx<'_>| store::roll_projects(tx, now, &segments, &projects).await
         })
         .await?;
         self.telemetry.clicks_rolled.inc_by(rollup.click_count);

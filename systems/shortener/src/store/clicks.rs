@@ -4,7 +4,7 @@ use database::{Db, Engine, Result, Row, Tx, Value, params};
 use kernel::{ProjectId, Timestamp};
 
 use super::big;
-use crate::model::{ClickCounts, ClickPoint, LinkId, Rollup, Series};
+use crate::model::{ClickCounts, ClickPoint, LinkId, Series, Sums};
 
 pub(super) fn read_counts(row: &Row, index: usize) -> Result<ClickCounts> {
     Ok(ClickCounts {
@@ -133,28 +133,30 @@ const PROJECT_TOTALS: Add = add_sql!(
      THEN excluded.last_click_at ELSE shortener_project_totals.last_click_at END"
 );
 
-/// Adds the buckets and totals of a rollup. Rows are written in the order of their keys, each once.
-pub(super) async fn add(tx: &mut Tx<'_>, rollup: &Rollup) -> Result<()> {
-    let links = rollup.links.iter().flat_map(|(link, sums)| {
+/// Adds the buckets and totals of links. Rows are written in the order of their keys, each once.
+pub(super) async fn add_links(tx: &mut Tx<'_>, links: &[(LinkId, Sums)]) -> Result<()> {
+    let buckets = links.iter().flat_map(|(link, sums)| {
         sums.buckets.iter().map(|((step, at), n)| params![big(link.0), step.minutes(), *at, big(n.people), big(n.bots)])
     });
-    add_rows(tx, &LINK_BUCKETS, links.collect()).await?;
-    let projects = rollup.projects.iter().flat_map(|(project, sums)| {
+    add_rows(tx, &LINK_BUCKETS, buckets.collect()).await?;
+    let totals = links
+        .iter()
+        .map(|(link, sums)| params![big(link.0), sums.last_click_at, big(sums.total.people), big(sums.total.bots)]);
+    add_rows(tx, &LINK_TOTALS, totals.collect()).await
+}
+
+/// The same of projects.
+pub(super) async fn add_projects(tx: &mut Tx<'_>, projects: &[(ProjectId, Sums)]) -> Result<()> {
+    let buckets = projects.iter().flat_map(|(project, sums)| {
         sums.buckets
             .iter()
             .map(move |((step, at), n)| params![project, step.minutes(), *at, big(n.people), big(n.bots)])
     });
-    add_rows(tx, &PROJECT_BUCKETS, projects.collect()).await?;
-    let links = rollup
-        .links
-        .iter()
-        .map(|(link, sums)| params![big(link.0), sums.last_click_at, big(sums.total.people), big(sums.total.bots)]);
-    add_rows(tx, &LINK_TOTALS, links.collect()).await?;
-    let projects = rollup
-        .projects
+    add_rows(tx, &PROJECT_BUCKETS, buckets.collect()).await?;
+    let totals = projects
         .iter()
         .map(|(project, sums)| params![project, sums.last_click_at, big(sums.total.people), big(sums.total.bots)]);
-    add_rows(tx, &PROJECT_TOTALS, projects.collect()).await
+    add_rows(tx, &PROJECT_TOTALS, totals.collect()).await
 }
 
 async fn add_rows(tx: &mut Tx<'_>, sql: &Add, mut rows: Vec<Vec<Value>>) -> Result<()> {

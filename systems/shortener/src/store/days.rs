@@ -7,7 +7,7 @@ use kernel::{ProjectId, Timestamp};
 use serde_json::json;
 
 use super::big;
-use crate::model::{ClickCounts, Day, Dimension, LinkId, Rollup, Sketch, Tally};
+use crate::model::{ClickCounts, Day, Dimension, LinkId, Sketch, Sums, Tally};
 
 /// The most days that are read and written at once; at most about 25 KiB each.
 const DAYS_AT_ONCE: usize = 500;
@@ -46,9 +46,9 @@ macro_rules! day_sql {
     };
 }
 
-/// Adds the days of a rollup. Only for whoever holds the row of rolling: what is read here is what is written again.
-pub(super) async fn add(tx: &mut Tx<'_>, rollup: &Rollup) -> Result<()> {
-    let links = rollup.links.iter().flat_map(|(link, sums)| {
+/// Adds days of links. Only for whoever holds the row of rolling: what is read here is what is written again.
+pub(super) async fn add_links(tx: &mut Tx<'_>, links: &[(LinkId, Sums)]) -> Result<()> {
+    let days = links.iter().flat_map(|(link, sums)| {
         sums.days
             .iter()
             .map(move |(day, added)| (json!([link.0, day.as_millis()]), Value::from(big(link.0)), *day, added))
@@ -57,10 +57,14 @@ pub(super) async fn add(tx: &mut Tx<'_>, rollup: &Rollup) -> Result<()> {
         tx,
         day_sql!(read "shortener_link_days", "link_id", "BIGINT"),
         day_sql!(write "shortener_link_days", "link_id"),
-        &links.collect::<Vec<_>>(),
+        &days.collect::<Vec<_>>(),
     )
-    .await?;
-    let projects = rollup.projects.iter().flat_map(|(project, sums)| {
+    .await
+}
+
+/// The same of projects.
+pub(super) async fn add_projects(tx: &mut Tx<'_>, projects: &[(ProjectId, Sums)]) -> Result<()> {
+    let days = projects.iter().flat_map(|(project, sums)| {
         sums.days
             .iter()
             .map(move |(day, added)| (json!([project.as_str(), day.as_millis()]), Value::from(project), *day, added))
@@ -69,7 +73,7 @@ pub(super) async fn add(tx: &mut Tx<'_>, rollup: &Rollup) -> Result<()> {
         tx,
         day_sql!(read "shortener_project_days", "project", "TEXT"),
         day_sql!(write "shortener_project_days", "project"),
-        &projects.collect::<Vec<_>>(),
+        &days.collect::<Vec<_>>(),
     )
     .await
 }

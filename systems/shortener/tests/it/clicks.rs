@@ -19,6 +19,7 @@ contract!(
     the_background_writes_and_shutdown_loses_nothing,
     what_a_dead_node_logged_is_counted_by_another,
     nodes_that_adopt_at_once_count_once,
+    a_roll_that_stops_in_the_middle_goes_on_from_there,
     a_node_that_stalled_counts_once,
     the_last_click_is_the_last_click,
     raw_clicks_go_and_counts_stay,
@@ -202,6 +203,47 @@ async fn nodes_that_adopt_at_once_count_once(engine: Engine) {
     assert_eq!(total(&nodes[0], &code).await, 150);
     let rolled: u64 = nodes.iter().map(|n| n.metric("clicks_total{outcome=\"rolled\"}")).sum();
     assert_eq!(rolled, 150);
+}
+
+/// Rolling goes on link by link: whoever finds a part of it done adds the rest, and nothing twice.
+async fn a_roll_that_stops_in_the_middle_goes_on_from_there(engine: Engine) {
+    const LINKS: u64 = 60;
+    let world = World::new(engine).await;
+    let nodes = [world.node().await, world.node().await];
+    let mut codes = Vec::new();
+    for _ in 0..LINKS {
+        codes.push(nodes[0].shorten("https://example.com/").await);
+    }
+    let mut sent = 0;
+    for stop_after in 0..4 {
+        let (stops, goes_on) = (&nodes[stop_after % 2], &nodes[(stop_after + 1) % 2]);
+        for code in &codes {
+            follow(stops, code, PERSON, 1).await;
+        }
+        sent += 1;
+        stops.shortener.log_clicks().await.unwrap();
+        let stop_at = stops.metric("click_roll_parts_total") + stop_after as u64;
+        let stopped = async {
+            while stops.metric("click_roll_parts_total") < stop_at {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped => {}
+            rolled = stops.shortener.flush_clicks() => rolled.unwrap(),
+        }
+        // More clicks on some of the same links, in a segment of which nothing is in the rollups.
+        follow(goes_on, &codes[3], PERSON, 2).await;
+        world.sim.advance(Duration::from_secs(61));
+        goes_on.shortener.flush_clicks().await.unwrap();
+        for (number, code) in codes.iter().enumerate() {
+            let expected = if number == 3 { sent * 3 } else { sent };
+            assert_eq!(total(goes_on, code).await, expected, "link {number} after stopping at part {stop_after}");
+        }
+        let all = nodes[0].shortener.totals(&ProjectId::default_project()).await.unwrap().clicks;
+        assert_eq!(all, counts(sent * (LINKS + 2), 0), "after stopping at part {stop_after}");
+    }
 }
 
 async fn a_node_that_stalled_counts_once(engine: Engine) {
