@@ -15,6 +15,8 @@ section! {
         cluster: bool = "false", "true or false";
         /// Memory for data in this process (without a url), or for what stands in while Redis is down (with one, at most a quarter of it).
         max_bytes: ByteSize = "\"64MiB\"", "bytes";
+        /// Rate cells in this process, at 43 to 64 bytes each; an entry of a sliding log and a holder of places count as one each. Past it, those nearest to rest are forgotten.
+        max_rate_cells: usize = "1000000", "cells";
         /// Memory for messages that wait for subscribers of this process.
         pubsub_max_bytes: ByteSize = "\"16MiB\"", "bytes";
         /// Longest wait for an answer of Redis.
@@ -33,15 +35,27 @@ section! {
 pub struct LocalOptions {
     /// Limit on everything held, with overhead; see the README for how it is counted.
     pub max_bytes: usize,
+    /// Most rate cells, entries of logs and holders of places, together.
+    pub max_rate_cells: usize,
     /// Bounds of publish and subscribe.
     pub pubsub: PubSubLimits,
 }
 
 impl Default for LocalOptions {
-    /// 64 MiB.
+    /// 64 MiB, and a million rate cells.
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, pubsub: PubSubLimits::default() }
+        Self { max_bytes: 64 << 20, max_rate_cells: 1_000_000, pubsub: PubSubLimits::default() }
     }
+}
+
+/// Whose clock decides rate cells on Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateTime {
+    /// The server's: one clock for every process. What production uses.
+    Server,
+    /// This process's [`kernel::Clock`], in whole milliseconds: for tests that move time by hand. Keys then live a minute longer
+    /// on the server than needed.
+    Caller,
 }
 
 /// How Redis or Valkey is reached.
@@ -61,6 +75,10 @@ pub struct RedisOptions {
     pub max_in_flight: usize,
     /// Limit of the engine that stands in for uses declared [`crate::OnDown::BoundedLocal`] while Redis is down.
     pub fallback_max_bytes: usize,
+    /// Most rate cells of that engine.
+    pub fallback_max_rate_cells: usize,
+    /// Whose clock decides rate cells.
+    pub rate_time: RateTime,
     /// Bounds of publish and subscribe.
     pub pubsub: PubSubLimits,
 }
@@ -85,6 +103,8 @@ impl RedisOptions {
             check_interval: config.check_interval,
             max_in_flight: config.max_in_flight,
             fallback_max_bytes: config.max_bytes.as_usize() / 4,
+            fallback_max_rate_cells: config.max_rate_cells,
+            rate_time: RateTime::Server,
             pubsub: config.pubsub(),
         }
     }
@@ -102,6 +122,9 @@ impl RedisOptions {
                 "memory.operation_timeout, connect_timeout and check_interval have to be longer than nothing",
             );
         }
+        if self.fallback_max_rate_cells == 0 {
+            return wrong("memory.max_rate_cells has to be at least 1");
+        }
         if self.max_in_flight == 0 {
             return wrong("memory.max_in_flight has to be at least 1");
         }
@@ -116,7 +139,11 @@ impl MemoryConfig {
 
     /// The options in process.
     pub fn local(&self) -> LocalOptions {
-        LocalOptions { max_bytes: self.max_bytes.as_usize(), pubsub: self.pubsub() }
+        LocalOptions {
+            max_bytes: self.max_bytes.as_usize(),
+            max_rate_cells: self.max_rate_cells,
+            pubsub: self.pubsub(),
+        }
     }
 
     /// The options of Redis; `None` without a url.

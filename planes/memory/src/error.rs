@@ -44,6 +44,13 @@ pub enum Error {
     /// A value that is not a decimal integer of 64 bits was counted with, or the sum does not fit; nothing was written.
     #[error("the value is not an integer, or the sum does not fit 64 bits")]
     NotANumber,
+    /// The engine's clock is outside the bounds of a [`crate::Rate::Calendar`]; nothing was charged. Compute them anew, at this
+    /// instant, and ask once more.
+    #[error("the windows of a calendar limit are over")]
+    WindowPassed {
+        /// When the engine looked.
+        at: crate::Moment,
+    },
     /// An argument that no engine takes.
     #[error("{0}")]
     Invalid(&'static str),
@@ -81,6 +88,9 @@ impl From<Error> for Problem {
             Error::WrongType => Self::new(&TYPE, "The key holds another type; nothing was written."),
             Error::NotANumber => {
                 Self::new(&NUMBER, "The value is not an integer, or the sum does not fit 64 bits; nothing was written.")
+            }
+            Error::WindowPassed { .. } => {
+                Self::new(&UNAVAILABLE, "A window ended just now. Try again in a moment.").retry_after(SOON)
             }
             Error::Invalid(what) => Self::new(&INVALID, format!("Not valid: {what}.")),
             Error::Config(_) | Error::Other(_) => Self::new(&INTERNAL, "The log of the server has the reason."),

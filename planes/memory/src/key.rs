@@ -69,7 +69,7 @@ impl fmt::Debug for Key {
     }
 }
 
-fn escape(part: &[u8], into: &mut String) {
+pub(crate) fn escape(part: &[u8], into: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in part {
         if byte.is_ascii_graphic() && !matches!(byte, b':' | b'{' | b'}' | b'%') {

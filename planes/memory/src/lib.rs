@@ -35,17 +35,19 @@ mod key;
 mod local;
 mod op;
 mod plane;
+mod rate;
 mod redis;
 mod space;
 mod stats;
 
 use std::time::Duration;
 
-pub use config::{LocalOptions, MemoryConfig, RedisOptions};
+pub use config::{LocalOptions, MemoryConfig, RateTime, RedisOptions};
 pub use error::{CODES, Error, Result};
 pub use hub::{Event, PubSubLimits, Subscription};
 pub use key::Key;
 pub use plane::{Memory, OnDown, Use};
+pub use rate::{Adjust, Charge, Charged, MAX_CELLS, MAX_LEDGER, MAX_LIMIT, Moment, Once, Rate, RateKey, RateStats};
 pub use space::Space;
 pub use stats::{EngineKind, Health, LocalStats, PubSubStats, Stats, UseStats};
 

@@ -46,15 +46,15 @@ pub struct Use {
 pub struct Memory(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
-    engine: Engine,
+    pub(crate) engine: Engine,
     /// All data in process; on Redis what stands in while it is down.
-    local: Arc<Local>,
+    pub(crate) local: Arc<Local>,
     hub: Arc<Hub>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     uses: Mutex<BTreeMap<&'static str, Arc<UseCounters>>>,
 }
 
-enum Engine {
+pub(crate) enum Engine {
     Local,
     Redis(Arc<Redis>),
 }
@@ -71,7 +71,7 @@ impl Memory {
     /// In this process.
     #[allow(clippy::needless_pass_by_value, reason = "the same form as the other constructors")]
     pub fn local(options: LocalOptions, clock: Clock, rng: Rng) -> Self {
-        let local = Arc::new(Local::new(options.max_bytes, clock.clone(), &rng));
+        let local = Arc::new(Local::new(options.max_bytes, options.max_rate_cells, clock.clone(), &rng));
         Self::made(Engine::Local, local, Hub::new(options.pubsub, false), clock)
     }
 
@@ -79,7 +79,8 @@ impl Memory {
     /// does not keep the process from starting, it degrades the plane. The first operations wait for the first connection
     /// within their time-out.
     pub fn redis(options: RedisOptions, clock: Clock, rng: Rng, tasks: &Tasks) -> Result<Self> {
-        let stand_in = Arc::new(Local::new(options.fallback_max_bytes, clock.clone(), &rng));
+        let (bytes, cells) = (options.fallback_max_bytes, options.fallback_max_rate_cells);
+        let stand_in = Arc::new(Local::new(bytes, cells, clock.clone(), &rng));
         let hub = Hub::new(options.pubsub, true);
         let redis = Redis::start(options, clock.clone(), rng, &stand_in, &hub, tasks)?;
         Ok(Self::made(Engine::Redis(redis), stand_in, hub, clock))
@@ -122,6 +123,11 @@ impl Memory {
         }
     }
 
+    /// Forgets every rate cell at rest now. Traffic does so in passing; this is for a process that has none.
+    pub fn sweep_rates(&self) {
+        self.0.local.rates.sweep();
+    }
+
     /// Counts for operators.
     pub fn stats(&self) -> Stats {
         let uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +138,7 @@ impl Memory {
         Stats {
             engine: self.engine(),
             local: self.0.local.stats(),
+            rates: self.0.local.rates.stats(),
             pubsub: self.0.hub.stats(),
             connect_count: redis.map_or(0, |r| r.connect_count()),
             in_flight_count: redis.map_or(0, |r| r.in_flight_count()),

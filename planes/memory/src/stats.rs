@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{OnDown, Use};
+use crate::{OnDown, RateStats, Use};
 
 /// Which engine serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Stats {
     pub engine: EngineKind,
     /// In process: all data. On Redis: what [`OnDown::BoundedLocal`] holds while it is down.
     pub local: LocalStats,
+    /// In process: all rate cells. On Redis: those that stand in while it is down.
+    pub rates: RateStats,
     /// Publish and subscribe.
     pub pubsub: PubSubStats,
     /// Connections made to Redis so far.

@@ -24,6 +24,7 @@ use self::shard::{ENTRY_OVERHEAD, PROJECT_OVERHEAD, Shard};
 use crate::{
     Error, Key, Result,
     op::{Reply, Verb},
+    rate::Table,
     stats::LocalStats,
 };
 
@@ -41,11 +42,14 @@ pub(crate) struct Local {
     evicted_count: AtomicU64,
     evicted_bytes: AtomicU64,
     expired_count: AtomicU64,
+    /// Rate cells, under a limit of their own.
+    pub(crate) rates: Table,
 }
 
 impl Local {
-    pub(crate) fn new(max_bytes: usize, clock: Clock, rng: &Rng) -> Self {
+    pub(crate) fn new(max_bytes: usize, max_rate_cells: usize, clock: Clock, rng: &Rng) -> Self {
         Self {
+            rates: Table::new(max_rate_cells, clock.clone(), rng),
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(rng.next_u64()))).collect(),
             hasher: RandomState::new(),
             clock,
@@ -82,6 +86,7 @@ impl Local {
     }
 
     pub(crate) fn clear(&self) {
+        self.rates.clear();
         for shard in &self.shards {
             let mut shard = lock(shard);
             let bytes = shard.bytes();
@@ -91,7 +96,7 @@ impl Local {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.used_bytes.load(Relaxed) == 0
+        self.used_bytes.load(Relaxed) == 0 && self.rates.is_empty()
     }
 
     pub(crate) fn stats(&self) -> LocalStats {

@@ -9,7 +9,7 @@ use super::*;
 
 fn local(max_bytes: usize) -> (Local, SimClock) {
     let (clock, sim) = Clock::simulated(Timestamp::EPOCH);
-    (Local::new(max_bytes, clock, &Rng::seeded(3)), sim)
+    (Local::new(max_bytes, 1000, clock, &Rng::seeded(3)), sim)
 }
 
 fn project(name: &str) -> ProjectId {
@@ -72,7 +72,7 @@ fn the_limit_holds_after_every_operation_and_the_count_is_the_sum() {
 
 #[test]
 fn the_limit_holds_at_every_moment_under_threads() {
-    let local = Local::new(256 << 10, Clock::system(), &Rng::system());
+    let local = Local::new(256 << 10, 1000, Clock::system(), &Rng::system());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)

@@ -2,7 +2,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use ::redis::{Cmd, RedisResult, Script, Value, cmd, from_redis_value};
+use ::redis::{Cmd, RedisResult, Value, cmd, from_redis_value};
 use bytes::Bytes;
 
 use crate::{
@@ -13,17 +13,25 @@ use crate::{
 /// Text and SHA-1 of a script. It is called by its hash, and sent whole to a server that does not have it yet.
 pub(super) struct Lua {
     pub(super) text: &'static str,
-    hash: LazyLock<String>,
+    pub(super) hash: LazyLock<String>,
+}
+
+impl Lua {
+    pub(super) fn hash(&self) -> &str {
+        self.hash.as_str()
+    }
 }
 
 macro_rules! lua {
     ($($name:ident = $file:literal;)+) => {$(
         static $name: Lua = Lua {
             text: include_str!(concat!("lua/", $file)),
-            hash: LazyLock::new(|| Script::new(include_str!(concat!("lua/", $file))).get_hash().to_owned()),
+            hash: std::sync::LazyLock::new(|| ::redis::Script::new(include_str!(concat!("lua/", $file))).get_hash().to_owned()),
         };
     )+};
 }
+
+pub(super) use lua;
 
 lua! {
     COMPARE_AND_SET = "compare_and_set.lua";
@@ -68,6 +76,8 @@ pub(super) fn with_text(by_hash: &Cmd, lua: &Lua) -> Cmd {
 
 /// Sent when a script refuses because a collection has too many members.
 const LIMIT_CODE: &str = "MSLIMIT";
+/// Sent, with the server's instant, when the windows of a calendar limit are over.
+const PASSED_CODE: &str = "MSPASSED";
 
 fn ms(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
@@ -280,6 +290,7 @@ pub(super) fn error(e: &::redis::RedisError) -> Error {
     match e.code().unwrap_or_default() {
         "WRONGTYPE" => Error::WrongType,
         "OOM" => Error::Full,
+        PASSED_CODE => Error::WindowPassed { at: crate::Moment::from_micros(detail.parse().unwrap_or(0)) },
         LIMIT_CODE => Error::TooLarge { what: "members of one key", limit: MAX_MEMBERS },
         "NOAUTH" | "WRONGPASS" | "BUSY" | "MISCONF" | "NOREPLICAS" => Error::Unavailable(e.to_string()),
         _ if detail.contains("not an integer") || detail.contains("would overflow") => Error::NotANumber,

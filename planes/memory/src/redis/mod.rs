@@ -8,6 +8,7 @@
 mod commands;
 mod keeper;
 mod listener;
+mod rate;
 
 use std::{
     sync::{

@@ -4,4 +4,5 @@ mod cluster;
 mod contract;
 mod faults;
 mod model;
+mod rate;
 mod support;
