@@ -29,11 +29,15 @@ impl Ledger {
         self.held.capacity() * size_of::<Held>()
     }
 
-    /// Drops what has left the horizon.
+    /// Drops what has left the horizon; and what lies beyond it in the future, where the clock went back that far.
     pub(crate) fn forget(&mut self, now: u64, horizon: u64) {
         while let Some(oldest) = self.held.front().filter(|oldest| oldest.at + horizon <= now) {
             self.total -= u64::from(oldest.count);
             self.held.pop_front();
+        }
+        while let Some(newest) = self.held.back().filter(|newest| newest.at > now + horizon) {
+            self.total -= u64::from(newest.count);
+            self.held.pop_back();
         }
         if self.held.capacity() > 64 && self.held.len() * 4 < self.held.capacity() {
             self.held.shrink_to(self.held.len() * 2);

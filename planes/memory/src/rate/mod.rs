@@ -323,3 +323,7 @@ pub(crate) fn check_keys<'a>(keys: impl Iterator<Item = &'a RateKey> + Clone, co
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "tests")]
+mod tests;

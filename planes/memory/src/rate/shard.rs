@@ -182,7 +182,8 @@ impl Shard {
     }
 
     pub(crate) fn sweep_some(&mut self, places: usize, now: u64) {
-        for _ in 0..places.min(self.places.len()) {
+        // A removal is a step that stays where it is; so a whole round has a step for each of both.
+        for _ in 0..places.min(self.places.len() + self.count) {
             if self.sweep_at >= self.places.len() {
                 self.sweep_at = 0;
             }

@@ -205,6 +205,8 @@ function ledger.close(p, key, total)
 end
 function ledger.forget(p, key)
   local gone = redis.call('ZRANGEBYSCORE', key, 1, int(now - p[2]))
+  -- From the future, where the clock went back that far.
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, int(now + p[2] + 1), '+inf')) do gone[#gone + 1] = member end
   if #gone == 0 then return end
   local total = ledger.total(key)
   for _, member in ipairs(gone) do

@@ -17,7 +17,6 @@ pub(crate) const START_MS: i64 = 1_800_000_000_250;
 /// An engine whose clock is moved by hand.
 pub(crate) struct World {
     pub(crate) space: Space,
-    pub(crate) memory: Memory,
     pub(crate) clock: Clock,
     pub(crate) sim: SimClock,
     _lifecycle: Option<Lifecycle>,
@@ -31,7 +30,7 @@ impl World {
     pub(crate) fn local_with(options: LocalOptions) -> Self {
         let (clock, sim) = Clock::simulated(Timestamp::from_millis(START_MS));
         let memory = Memory::local(options, clock.clone(), Rng::seeded(1));
-        Self { space: memory.with(RATES), memory, clock, sim, _lifecycle: None }
+        Self { space: memory.with(RATES), clock, sim, _lifecycle: None }
     }
 
     pub(crate) fn redis() -> Self {
@@ -57,7 +56,7 @@ impl World {
         let (clock, sim) = Clock::simulated(Timestamp::from_millis(START_MS));
         let lifecycle = Lifecycle::new(clock.clone(), Rng::system());
         let memory = Memory::redis(options, clock.clone(), Rng::system(), &lifecycle.tasks(Stage::Planes)).unwrap();
-        Self { space: memory.with(RATES), memory, clock, sim, _lifecycle: Some(lifecycle) }
+        Self { space: memory.with(RATES), clock, sim, _lifecycle: Some(lifecycle) }
     }
 
     pub(crate) fn now_us(&self) -> u64 {
