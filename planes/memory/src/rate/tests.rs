@@ -32,6 +32,7 @@ fn a_million_idle_keys_take_what_is_stated_and_are_forgotten() {
     assert_eq!((stats.cell_count, stats.evicted_count), (COUNT, 0));
     // The only allocations of a table without ledgers are its shards' places, so capacity × size is all of it.
     let each = stats.bytes / COUNT;
+    println!("{each} bytes a key");
     assert!((43..=64).contains(&each), "{each} bytes a key");
 
     // A bucket that lacks one of ten is full after a second: traffic on another key alone frees a million.

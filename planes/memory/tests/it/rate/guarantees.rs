@@ -13,12 +13,12 @@ const WINDOW: Duration = Duration::from_millis(WINDOW_MS);
 
 /// Something that was admitted: when, how much it was in the end, and of whom.
 #[derive(Debug, Clone, Copy)]
-struct Admitted {
-    at: u64,
-    count: u64,
-    holder: u128,
+pub(super) struct Admitted {
+    pub(super) at: u64,
+    pub(super) count: u64,
+    pub(super) holder: u128,
     /// When its holder gave its places back, or lost them.
-    until: u64,
+    pub(super) until: u64,
 }
 
 /// A request: wait, cost, and whether and when it is settled for less.
@@ -82,13 +82,13 @@ async fn send(world: &World, rate: impl Fn(u64) -> Rate, requests: &[Request]) -
 }
 
 /// The most that any span of this length saw.
-fn worst_span(admitted: &[Admitted], span: u64) -> u64 {
+pub(super) fn worst_span(admitted: &[Admitted], span: u64) -> u64 {
     let in_span = |start: u64| admitted.iter().filter(|a| (start..start + span).contains(&a.at)).map(|a| a.count).sum();
     admitted.iter().map(|a| in_span(a.at)).max().unwrap_or(0)
 }
 
 /// The most that any window between multiples of this length saw.
-fn worst_aligned(admitted: &[Admitted], window: u64) -> u64 {
+pub(super) fn worst_aligned(admitted: &[Admitted], window: u64) -> u64 {
     let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
     for a in admitted {
         *sums.entry(a.at / window).or_default() += a.count;
@@ -112,12 +112,12 @@ fn check(
     outcome.unwrap_or_else(|e| panic!("{:?}: {e}", rate(0)));
 }
 
-fn at_most(what: &str, found: u64, limit: u64) -> Result<(), String> {
+pub(super) fn at_most(what: &str, found: u64, limit: u64) -> Result<(), String> {
     if found <= limit { Ok(()) } else { Err(format!("{found} in {what}, at most {limit}")) }
 }
 
 /// `capacity + t × refill / period` in every span of length `t`.
-fn bucket_holds(admitted: &[Admitted], capacity: u64, refill: u64, period: Duration) -> Result<(), String> {
+pub(super) fn bucket_holds(admitted: &[Admitted], capacity: u64, refill: u64, period: Duration) -> Result<(), String> {
     for (i, first) in admitted.iter().enumerate() {
         let mut sum = 0;
         for last in &admitted[i..] {

@@ -3,6 +3,8 @@
 mod differential;
 mod guarantees;
 mod model;
+mod processes;
+mod server;
 
 use std::{sync::OnceLock, time::Duration};
 
