@@ -6,6 +6,9 @@ pub mod grpc;
 pub mod http;
 pub mod model;
 mod service;
+mod store;
+mod telemetry;
+mod worker;
 
 use std::time::Duration;
 
@@ -15,8 +18,10 @@ pub use model::{
     Check, Decision, Descriptor, LimitOverride, Matching, Outcome, ReservationToken, RuleSpec, Settled, Source,
 };
 pub use service::{
-    Deps, DomainSummary, Expected, Limiter, Origin, RefusedKey, RuleSet, RuleStats, Stats, Version, Written,
+    Deps, DomainSummary, Expected, Limiter, MAX_RULE_BYTES, Origin, RefusedKey, RuleSet, RuleStats, Stats, Version,
+    Written,
 };
+pub use store::MIGRATIONS;
 
 /// The domain of the server's own limits: of its API, of the creation of links. Only administrators change its rules.
 pub const OWN_DOMAIN: &str = "mainstay";

@@ -1,7 +1,12 @@
 //! The pure core: rules, which of them apply, and windows of the calendar. No I/O, no async, no clock.
 
 mod ask;
+mod calendar;
+pub(crate) mod cell;
+pub(crate) mod index;
+pub(crate) mod rule;
 mod spec;
+pub(crate) mod token;
 
 pub use ask::{
     Check, Decision, Descriptor, LimitOverride, MAX_CELLS, MAX_COST, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_KEY_BYTES,
