@@ -121,6 +121,11 @@ impl Conditions {
         }
     }
 
+    /// Whether there is any.
+    pub fn has_any(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
     /// For a change that must not overwrite what its client has not seen: refuses with 428 when `If-Match` is missing.
     pub fn require_if_match(&self) -> Result<(), Reject> {
         if self.headers.contains_key(header::IF_MATCH) {

@@ -3,6 +3,7 @@
 mod ask;
 mod calendar;
 pub(crate) mod cell;
+mod diff;
 pub(crate) mod index;
 pub(crate) mod rule;
 mod spec;
@@ -12,6 +13,7 @@ pub use ask::{
     Check, Decision, Descriptor, LimitOverride, MAX_CELLS, MAX_COST, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_KEY_BYTES,
     MAX_VALUE_BYTES, Matching, Outcome, ReservationToken, Settled, Source,
 };
+pub use diff::RulesDiff;
 pub use spec::{
     Algorithm, CalendarSpec, CalendarUnit, KeySpec, LimitSpec, Mode, OverrideSpec, RuleSpec, Sharing, Span, WhenDown,
 };

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use access::Access;
 use database::Db;
-use kernel::{Clock, Problem, ProjectId, Rng};
+use kernel::{Clock, CursorKey, Problem, ProjectId, Rng};
 use memory::{EngineKind, LocalOptions, Memory, OnDown, Space, Use};
 
 use self::{book::Book, down::Down, file::RulesFile, refused::Refused, reserve::Seal};
@@ -73,6 +73,7 @@ struct Shared {
     book: Book,
     file: RulesFile,
     seal: Seal,
+    cursors: CursorKey,
     down: Down,
     refused: Refused,
     telemetry: Telemetry,
@@ -107,6 +108,7 @@ impl Limiter {
             space: memory.with(CELLS),
             is_local: memory.engine() == EngineKind::Local,
             seal: Seal::new(&access.secret("limiter.reservations")),
+            cursors: CursorKey::new(&access.secret("limiter.cursors")),
             down: Down::default(),
             refused: Refused::default(),
             telemetry: Telemetry::new(&metrics.registry("limiter")),

@@ -7,6 +7,7 @@
 use identity::Principal;
 use kernel::{FieldError, ProjectId, Timestamp};
 use serde_json::json;
+use web::{Page, PageQuery};
 
 use super::Limiter;
 use crate::{
@@ -176,6 +177,30 @@ impl Limiter {
         limit: u32,
     ) -> Result<Vec<Version>> {
         Ok(store::versions(&self.0.db, project, domain, before.unwrap_or(i64::MAX), limit).await?)
+    }
+
+    /// The same as a page, whose cursor is opaque.
+    pub async fn version_page(
+        &self,
+        project: &ProjectId,
+        domain: &str,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> Result<Page<Version>> {
+        let query = PageQuery { limit, cursor };
+        let scope = format!("limits versions project={project} domain={domain}");
+        let position = query.position(&self.0.cursors, &scope)?;
+        let before = position.and_then(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?)));
+        let versions = self.versions(project, domain, before, limit + 1).await?;
+        if versions.is_empty() && before.is_none() {
+            return Err(Error::DomainUnknown);
+        }
+        Ok(Page::new(versions, &query, &self.0.cursors, &scope, |last| last.version.to_be_bytes().to_vec()))
+    }
+
+    /// The newest version in the database, also when this node does not have it yet; `None` when the domain never had rules there.
+    pub async fn newest_version(&self, project: &ProjectId, domain: &str) -> Result<Option<i64>> {
+        Ok(self.versions(project, domain, None, 1).await?.first().map(|newest| newest.version))
     }
 
     /// One version.

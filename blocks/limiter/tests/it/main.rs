@@ -1,5 +1,8 @@
 //! The limiter as a whole, on both engines.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod checks;
+mod contract;
 mod envoy;
 mod fields;
+mod world;
