@@ -68,7 +68,11 @@ async fn every_algorithm_limits(_: &World, node: &Node) {
             let outcome = node.ask(&[("user", &user)]).await;
             allowed += u32::from(outcome.is_allowed);
             let [decision] = &outcome.decisions[..] else { panic!("{outcome:?}") };
-            assert_eq!((&*decision.rule, decision.limit, decision.is_allowed), (name, most, outcome.is_allowed), "{limit} {i}");
+            assert_eq!(
+                (&*decision.rule, decision.limit, decision.is_allowed),
+                (name, most, outcome.is_allowed),
+                "{limit} {i}"
+            );
             assert_eq!(outcome.retry_after.is_none(), outcome.is_allowed || most == 0, "{limit} {i}: {outcome:?}");
             if most > 0 {
                 assert!(decision.window >= Duration::from_hours(1) && !decision.reset_after.is_zero(), "{limit}");
@@ -260,8 +264,11 @@ async fn a_limit_may_come_with_the_question(_: &World, node: &Node) {
 async fn peeking_changes_nothing(_: &World, node: &Node) {
     let place = json!({ "algorithm": "concurrency", "limit": 2 });
     let window = json!({ "algorithm": "fixed_window", "limit": 2, "window": "365d" });
-    node.put("api", json!([{ "name": "w", "limit": window }, { "name": "c", "keys": [{ "key": "job" }], "limit": place }]))
-        .await;
+    node.put(
+        "api",
+        json!([{ "name": "w", "limit": window }, { "name": "c", "keys": [{ "key": "job" }], "limit": place }]),
+    )
+    .await;
     let (plain, job) = ([descriptor(&[("a", "b")])], [descriptor(&[("job", "j")])]);
     for _ in 0..5 {
         for descriptors in [&plain, &job] {
@@ -333,7 +340,8 @@ async fn built_in_rules_hold_until_a_rule_of_the_same_name() {
     let acme = kernel::ProjectId::parse("acme").unwrap();
     let allowed = async |project: &kernel::ProjectId, user: &str| {
         let descriptors = [descriptor(&[("user", user)])];
-        let check = Check { domain: limiter::OWN_DOMAIN, descriptors: &descriptors, matching: Matching::Contains, cost: 1 };
+        let check =
+            Check { domain: limiter::OWN_DOMAIN, descriptors: &descriptors, matching: Matching::Contains, cost: 1 };
         let mut allowed = 0;
         for _ in 0..9 {
             allowed += u32::from(node.limiter.check(project, &check).await.unwrap().is_allowed);
@@ -345,7 +353,10 @@ async fn built_in_rules_hold_until_a_rule_of_the_same_name() {
     assert_eq!((allowed(&project(), "b").await, allowed(&project(), "c").await), (3, 0), "4 each, 5 for all");
     assert_eq!(allowed(&acme, "b").await, 2);
     let set = node.limiter.rules(&project(), limiter::OWN_DOMAIN).await.unwrap();
-    assert_eq!(set.rules.iter().map(|r| (r.name.as_str(), r.limit.limit)).collect::<Vec<_>>(), [("per-user", 4), ("all", 5)]);
+    assert_eq!(
+        set.rules.iter().map(|r| (r.name.as_str(), r.limit.limit)).collect::<Vec<_>>(),
+        [("per-user", 4), ("all", 5)]
+    );
     // Numbers of one project are not another's.
     let count = |project: &kernel::ProjectId| {
         node.limiter.stats(project).rules.iter().filter(|r| &*r.rule == "per-user").map(|r| r.allowed).sum::<u64>()
@@ -354,24 +365,29 @@ async fn built_in_rules_hold_until_a_rule_of_the_same_name() {
     assert_eq!(node.metric("decisions_total{outcome=\"allowed\",source=\"exact\"}"), 18);
 }
 
+/// The keys of a rule: each with its value and whether it is shared.
+type Keys = std::collections::BTreeMap<&'static str, (Option<&'static str>, bool)>;
+
 /// Rules and checks of few keys and values, so that they meet.
 fn small_rules() -> impl Strategy<Value = Vec<serde_json::Value>> {
     let key = prop::sample::select(vec!["a", "b", "c"]);
     let value = prop::option::of(prop::sample::select(vec!["x", "y", "x*", "*"]));
     let keys = prop::collection::btree_map(key, (value, any::<bool>()), 0..3);
-    prop::collection::vec((keys, 0_u64..4, prop::sample::select(vec!["enforce", "shadow", "off"])), 0..8).prop_map(|rules| {
-        let rule = |(i, (keys, limit, mode)): (usize, (std::collections::BTreeMap<&str, (Option<&str>, bool)>, u64, &str))| {
-            let key = |(key, (value, is_shared)): (&&str, &(Option<&str>, bool))| match value {
-                Some(value) => json!({ "key": key, "value": value, "is_shared": is_shared }),
-                None => json!({ "key": key, "is_shared": is_shared }),
+    prop::collection::vec((keys, 0_u64..4, prop::sample::select(vec!["enforce", "shadow", "off"])), 0..8).prop_map(
+        |rules| {
+            let rule = |(i, (keys, limit, mode)): (usize, (Keys, u64, &str))| {
+                let key = |(key, (value, is_shared)): (&&str, &(Option<&str>, bool))| match value {
+                    Some(value) => json!({ "key": key, "value": value, "is_shared": is_shared }),
+                    None => json!({ "key": key, "is_shared": is_shared }),
+                };
+                json!({
+                    "name": format!("r{i}"), "keys": keys.iter().map(key).collect::<Vec<_>>(), "mode": mode,
+                    "limit": { "algorithm": "fixed_window", "limit": limit, "window": "1m" },
+                })
             };
-            json!({
-                "name": format!("r{i}"), "keys": keys.iter().map(key).collect::<Vec<_>>(), "mode": mode,
-                "limit": { "algorithm": "fixed_window", "limit": limit, "window": "1m" },
-            })
-        };
-        rules.into_iter().enumerate().map(rule).collect()
-    })
+            rules.into_iter().enumerate().map(rule).collect()
+        },
+    )
 }
 
 type Asked = (Vec<Vec<(&'static str, &'static str)>>, bool, u64);
@@ -382,15 +398,18 @@ fn small_checks() -> impl Strategy<Value = Vec<Asked>> {
     prop::collection::vec((prop::collection::vec(descriptor, 0..3), any::<bool>(), 1_u64..3), 1..30)
 }
 
+/// A cell by its rule and values.
+type Name = (String, Vec<(String, String)>);
+
 /// What checks mean, word by word.
 #[derive(Default)]
 struct Plain {
-    used: std::collections::HashMap<(String, Vec<(String, String)>), u64>,
+    used: std::collections::HashMap<Name, u64>,
 }
 
 impl Plain {
     fn check(&mut self, rules: &[serde_json::Value], (descriptors, is_exact, cost): &Asked) -> (bool, usize) {
-        let mut cells: Vec<(String, Vec<(String, String)>, u64, bool)> = Vec::new();
+        let mut cells: Vec<(Name, u64, bool)> = Vec::new();
         let mut hits = 0;
         let mut is_blocked = false;
         let mut blocked_hits = (0, 0);
@@ -411,7 +430,8 @@ impl Plain {
                     };
                     is_right.then_some(*value)
                 };
-                let applies = keys.iter().all(|key| value_of(key).is_some()) && (!is_exact || keys.len() == known.len());
+                let applies =
+                    keys.iter().all(|key| value_of(key).is_some()) && (!is_exact || keys.len() == known.len());
                 if rule["mode"] == "off" || !applies {
                     continue;
                 }
@@ -427,7 +447,7 @@ impl Plain {
                 let own = keys.iter().filter(|key| key["is_shared"] != true);
                 let values: Vec<_> =
                     own.map(|key| (key["key"].to_string(), value_of(key).unwrap().to_owned())).collect();
-                let cell = (rule["name"].to_string(), values, limit, is_shadow);
+                let cell = ((rule["name"].to_string(), values), limit, is_shadow);
                 if !cells.contains(&cell) {
                     cells.push(cell);
                 }
@@ -436,14 +456,14 @@ impl Plain {
         if is_blocked {
             return (false, blocked_hits.0);
         }
-        let fits = |used: &std::collections::HashMap<_, u64>, name: &String, values: &Vec<_>, limit: u64| {
-            used.get(&(name.clone(), values.clone())).copied().unwrap_or(0) + cost <= limit
+        let fits = |used: &std::collections::HashMap<Name, u64>, name: &Name, limit: u64| {
+            used.get(name).copied().unwrap_or(0) + cost <= limit
         };
-        let is_allowed = cells.iter().all(|(name, values, limit, shadow)| *shadow || fits(&self.used, name, values, *limit));
+        let is_allowed = cells.iter().all(|(name, limit, is_shadow)| *is_shadow || fits(&self.used, name, *limit));
         if is_allowed {
-            for (name, values, limit, _) in &cells {
-                if fits(&self.used, name, values, *limit) {
-                    *self.used.entry((name.clone(), values.clone())).or_default() += cost;
+            for (name, limit, _) in cells {
+                if fits(&self.used, &name, limit) {
+                    *self.used.entry(name).or_default() += cost;
                 }
             }
         }
@@ -479,9 +499,7 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_is_whole_while_rules_change() {
     let (_world, node) = node().await;
-    let window = |name: &str, limit: u64| {
-        json!({ "name": name, "limit": { "algorithm": "fixed_window", "limit": limit, "window": "1m" } })
-    };
+    let window = |name: &str, limit: u64| json!({ "name": name, "limit": { "algorithm": "fixed_window", "limit": limit, "window": "1m" } });
     let two = |limit: u64| json!([window("one", limit), window("two", limit)]);
     node.put("api", two(1_000_000)).await;
     let node = Arc::new(node);

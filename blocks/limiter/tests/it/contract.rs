@@ -55,8 +55,11 @@ async fn versions_count_up_and_old_ones_come_back(engine: Engine) {
     let first = node.put("api", json!([per_user(1)])).await;
     assert_eq!((first.version, first.origin), (1, Origin::Database));
     assert_eq!(node.allowed(&[("user", "a")], 3).await, 1);
-    let second =
-        node.limiter.put_rules(&who, "api", rules(json!([per_user(5)])), "they grew", Expected::Version(1)).await.unwrap();
+    let second = node
+        .limiter
+        .put_rules(&who, "api", rules(json!([per_user(5)])), "they grew", Expected::Version(1))
+        .await
+        .unwrap();
     assert_eq!((second.version, second.written.unwrap().message.as_str()), (2, "they grew"));
     // What was counted stays.
     assert_eq!(node.allowed(&[("user", "a")], 9).await, 4);
@@ -185,7 +188,8 @@ async fn projects_are_apart_and_bounded(engine: Engine) {
     node.limiter.put_rules(&who, "more", many(1), "", Expected::Any).await.unwrap();
     let full = node.limiter.roll_back(&who, "big", 1, "", Expected::Any).await;
     assert!(matches!(full, Err(Error::RulesFull(_))), "{full:?}");
-    let named: Vec<_> = node.limiter.domains(&acme).await.unwrap().into_iter().map(|d| (d.domain, d.rule_count)).collect();
+    let named: Vec<_> =
+        node.limiter.domains(&acme).await.unwrap().into_iter().map(|d| (d.domain, d.rule_count)).collect();
     assert_eq!(named, [("api".to_owned(), 1), ("big".to_owned(), 998), ("more".to_owned(), 1)]);
     // Only administrators change the server's own limits.
     let mut member = principal("acme");

@@ -6,9 +6,7 @@ use access::Access;
 use database::{Db, Durability, PostgresOptions, SqliteOptions};
 use identity::Principal;
 use kernel::{Clock, Lifecycle, ProjectId, Rng, Secret, SimClock, Stage, Timestamp};
-use limiter::{
-    Check, Deps, Descriptor, Error, Expected, Limiter, LimiterConfig, Matching, Outcome, RuleSet, RuleSpec,
-};
+use limiter::{Check, Deps, Descriptor, Error, Expected, Limiter, LimiterConfig, Matching, Outcome, RuleSet, RuleSpec};
 use memory::{LocalOptions, Memory, RedisOptions};
 use serde_json::{Value, json};
 use telemetry::Metrics;
@@ -32,7 +30,7 @@ pub(crate) struct World {
     pub(crate) config: LimiterConfig,
     pub(crate) built_in: Vec<RuleSpec>,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -57,7 +55,7 @@ impl World {
         let (access, _) = Access::start(db.clone(), options, clock.clone(), Rng::system(), &tasks).await.unwrap();
         let memory = Memory::local(LocalOptions::default(), clock.clone(), Rng::system());
         let config = LimiterConfig::default();
-        Self { clock, sim, db, access, memory, config, built_in: Vec::new(), lifecycle, folder }
+        Self { clock, sim, db, access, memory, config, built_in: Vec::new(), lifecycle, _folder: folder }
     }
 
     /// The same on a Redis.
