@@ -77,6 +77,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
     (memory::MemoryConfig::NAME, memory::MemoryConfig::KEYS),
     (telemetry::TelemetryConfig::NAME, telemetry::TelemetryConfig::KEYS),
     (access::AccessConfig::NAME, access::AccessConfig::KEYS),
+    (limiter::LimiterConfig::NAME, limiter::LimiterConfig::KEYS),
     (shortener::ShortenerConfig::NAME, shortener::ShortenerConfig::KEYS),
 ];
 
@@ -115,6 +116,7 @@ pub(crate) struct Config {
     pub(crate) memory: memory::MemoryConfig,
     pub(crate) telemetry: telemetry::TelemetryConfig,
     pub(crate) access: access::AccessConfig,
+    pub(crate) limiter: limiter::LimiterConfig,
     pub(crate) shortener: shortener::ShortenerConfig,
 }
 
@@ -131,6 +133,7 @@ impl Config {
             section(settings, &mut errors),
             section(settings, &mut errors),
             section::<access::AccessConfig>(settings, &mut errors),
+            section::<limiter::LimiterConfig>(settings, &mut errors),
             section::<shortener::ShortenerConfig>(settings, &mut errors),
         );
         let (
@@ -142,6 +145,7 @@ impl Config {
             Some(memory),
             Some(telemetry),
             Some(access),
+            Some(limiter),
             Some(shortener),
         ) = this
         else {
@@ -149,11 +153,12 @@ impl Config {
         };
         errors.extend(http.check());
         errors.extend(access.validate());
+        errors.extend(limiter.validate());
         errors.extend(shortener.validate());
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { server, api, public, http, database, memory, telemetry, access, shortener })
+        Ok(Self { server, api, public, http, database, memory, telemetry, access, limiter, shortener })
     }
 }
 

@@ -6,6 +6,7 @@ use access::Access;
 use axum::Router;
 use database::{Db, Engine};
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
+use limiter::Limiter;
 use memory::{EngineKind, Memory};
 use shortener::Shortener;
 use telemetry::{Check, Condition, Golden, Health, Metrics, golden, process::ProcessCollector};
@@ -95,6 +96,20 @@ impl House {
             blocks.clone(),
         );
 
+        let limiter = Limiter::open(limiter::Deps {
+            config: config.limiter.clone(),
+            db: db.clone(),
+            memory: memory.clone(),
+            access: access.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            metrics: metrics.clone(),
+            built_in: Vec::new(),
+        })
+        .await
+        .map_err(|e| format!("limiter: {}", told(&e)))?;
+        limiter.start(&blocks);
+
         let links = shortener::ShortenerConfig {
             // Whoever tries it out has their product on the same machine.
             allow_private_destinations: config.shortener.allow_private_destinations || dev,
@@ -115,6 +130,7 @@ impl House {
         .map_err(|e| format!("shortener: {}", told(&e)))?;
         shortener.start(&lifecycle.tasks(Stage::Systems));
         probe_rooms(&health, &db, &shortener, lifecycle);
+        probe_limiter(&health, &limiter, lifecycle);
 
         let streams = lifecycle.tasks(Stage::Listeners).shutdown();
         let rooms = vec![
@@ -139,6 +155,16 @@ impl House {
                 files: shortener::http::file_routes(shortener.clone()),
                 console: shortener::console::routes(shortener.clone(), streams),
                 openapi: shortener::http::openapi,
+            },
+            Room {
+                name: "limiter",
+                title: "Limits",
+                group: Group::Traffic,
+                pages: &[],
+                api: limiter::http::routes(limiter.clone()),
+                files: limiter::http::bare_routes(limiter.clone()).merge(limiter::grpc::routes(limiter.clone())),
+                console: Router::new(),
+                openapi: limiter::http::openapi,
             },
             Room {
                 name: "access",
@@ -325,6 +351,14 @@ fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Life
                 Condition::Serving
             }
         }
+    });
+}
+
+fn probe_limiter(health: &Health, limiter: &Limiter, lifecycle: &Lifecycle) {
+    let (tasks, limiter) = (lifecycle.tasks(Stage::Telemetry), limiter.clone());
+    health.probe(&tasks, "limiter", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let limiter = limiter.clone();
+        async move { limiter.trouble().map_or(Condition::Serving, Condition::Degraded) }
     });
 }
 

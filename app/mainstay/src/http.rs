@@ -27,6 +27,7 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         database::error::CODES,
         memory::CODES,
         access::error::CODES,
+        limiter::CODES,
         shortener::error::CODES,
     ]
     .into_iter()

@@ -6,7 +6,7 @@ use identity::Principal;
 
 /// The schema of every room, for commands that open the data without a server.
 pub(crate) const MIGRATIONS: &[(&str, &[Migration])] =
-    &[("access", access::MIGRATIONS), ("shortener", shortener::MIGRATIONS)];
+    &[("access", access::MIGRATIONS), ("limiter", limiter::MIGRATIONS), ("shortener", shortener::MIGRATIONS)];
 
 /// A group of the console's left rail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,8 @@ pub(crate) struct Room {
     pub(crate) group: Group,
     pub(crate) pages: &'static [Page],
     pub(crate) api: Router,
-    /// Routes that take files: outside of the Idempotency-Key layer, which would hold them in memory.
+    /// Routes outside of the Idempotency-Key layer: those that take files, which it would hold in memory, and those that are asked
+    /// too often for it.
     pub(crate) files: Router,
     pub(crate) console: Router,
     pub(crate) openapi: fn() -> utoipa::openapi::OpenApi,

@@ -103,7 +103,10 @@ fn systems(chrome: &Chrome, house: &House) -> Markup {
             let word = part.reason.clone().unwrap_or_else(|| part.state.to_string());
             let row = Row::new(part.name);
             let row = match house.rooms().iter().find(|r| r.name == part.name) {
-                Some(room) => row.link(room.title, &Link::new(room.pages[0].path)),
+                Some(room) => match room.pages.first() {
+                    Some(page) => row.link(room.title, &Link::new(page.path)),
+                    None => row.cell(room.title),
+                },
                 None => row.cell(part.name),
             };
             row.cell(badge(status(part.state), &word)).cell(format::time(part.since, now)).cell(if part.required {
