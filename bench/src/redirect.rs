@@ -30,18 +30,14 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
         (0..LINK_COUNT).map(|n| format!("https://example.com/a/long/page/number/{n}?from=bench")).collect();
     println!("creating {LINK_COUNT} links");
     let codes = server.create_links(&destinations);
-    // To nginx's map `/ab` and `/AB` are one, so the second of such a pair stays out, for both.
-    let mut seen = HashSet::new();
-    let links: Vec<(String, String)> =
-        codes.into_iter().zip(destinations).filter(|(code, _)| seen.insert(code.to_ascii_lowercase())).collect();
+    let links = told_apart_by_nginx(codes.into_iter().zip(destinations));
 
     let (zipf, rng) = (Zipf::new(u32::try_from(links.len()).unwrap_or(LINK_COUNT)), Rng::seeded(7));
     let paths = folder.path().join("paths");
     mainstay::write_paths(&paths, (0..DRAW_COUNT).map(|_| format!("/{}", links[zipf.draw(&rng)].0)));
 
-    let nginx_port = testkit::free_port();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let nginx = testkit::Nginx::start(nginx_port, cores, &nginx_map(nginx_port, &links));
+    let (nginx, nginx_port) = start_nginx(cores, &links);
 
     let servers = [("mainstay", server.public_port, server.pid()), ("nginx map", nginx_port, nginx.pid())];
     let mut rounds: [Vec<Round>; 2] = [Vec::new(), Vec::new()];
@@ -107,6 +103,18 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
     }
 }
 
+/// To nginx's map `/ab` and `/AB` are one, so the second of such a pair stays out.
+pub(crate) fn told_apart_by_nginx(links: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut seen = HashSet::new();
+    links.filter(|(code, _)| seen.insert(code.to_ascii_lowercase())).collect()
+}
+
+/// nginx with `return 302` from a map of the links, and its port.
+pub(crate) fn start_nginx(workers: usize, links: &[(String, String)]) -> (testkit::Nginx, u16) {
+    let port = testkit::free_port();
+    (testkit::Nginx::start(port, workers, &nginx_map(port, links)), port)
+}
+
 fn nginx_map(port: u16, links: &[(String, String)]) -> String {
     let entries: String = links.iter().map(|(code, to)| ["    /", code, " \"", to, "\";\n"].concat()).collect();
     format!(
@@ -125,10 +133,9 @@ mod tests {
 
     #[test]
     fn nginx_redirects_from_the_map_and_wrk_draws_from_the_file() {
-        let port = testkit::free_port();
         let links = [("a1", "https://example.com/1"), ("B2", "https://example.com/2")]
             .map(|(code, to)| (code.to_owned(), to.to_owned()));
-        let _nginx = testkit::Nginx::start(port, 1, &nginx_map(port, &links));
+        let (_nginx, port) = start_nginx(1, &links);
         let get = |path: &str| {
             let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();

@@ -1,4 +1,5 @@
-//! SD1's everyday load, open loop: 1,000 redirects and 100 creations a second, whatever the answers take.
+//! SD1's everyday load, open loop: 1,000 redirects and 100 creations a second, whatever the answers take; and the redirects alone,
+//! beside nginx at the same rate: so few requests a second each wake a thread that sleeps, which costs any server more than to answer.
 
 use std::{
     thread,
@@ -11,7 +12,7 @@ use kernel::Rng;
 use crate::{
     Effort, client,
     client::Client,
-    machine, mainstay,
+    machine, mainstay, redirect,
     report::{Report, Row, median},
     zipf::Zipf,
 };
@@ -75,10 +76,11 @@ impl Stream {
     }
 }
 
+/// Some streams at once, and what they cost the server.
 #[derive(Debug, Clone)]
-struct Round {
+struct Phase {
     redirects: Histogram<u64>,
-    creations: Histogram<u64>,
+    creations: Option<Histogram<u64>>,
     cpu_percent: f64,
 }
 
@@ -88,43 +90,64 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
         (0..LINK_COUNT).map(|n| format!("https://example.com/a/long/page/number/{n}?from=bench")).collect();
     println!("creating {LINK_COUNT} links");
     let codes = server.create_links(&destinations);
-    let (zipf, rng) = (Zipf::new(LINK_COUNT), Rng::seeded(7));
+    let links = redirect::told_apart_by_nginx(codes.into_iter().zip(destinations));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (nginx, nginx_port) = redirect::start_nginx(cores, &links);
+    let (zipf, rng) = (Zipf::new(u32::try_from(links.len()).unwrap_or(LINK_COUNT)), Rng::seeded(7));
     let drawn: Vec<usize> = (0..400_000).map(|_| zipf.draw(&rng)).collect();
-    let redirects =
-        Stream { port: server.public_port, per_second: REDIRECTS_PER_SECOND, connections: READERS, expected: 302 };
+    let redirect = |turn: u64| {
+        let link = drawn[usize::try_from(turn).unwrap_or(0) % drawn.len()];
+        client::get(&format!("/{}", links[link].0))
+    };
+    let reads = |port| Stream { port, per_second: REDIRECTS_PER_SECOND, connections: READERS, expected: 302 };
     let creations =
         Stream { port: server.api_port, per_second: CREATIONS_PER_SECOND, connections: WRITERS, expected: 201 };
-    let mut rounds = Vec::new();
-    for number in 1..=effort.rounds {
+    let phase = |pid: u32, redirects: &Stream, written: Option<(&Stream, usize)>| {
         let start = Instant::now() + Duration::from_millis(200);
         let counted = start + WARM_UP;
         let end = counted + effort.duration();
-        let pick = |turn: u64| drawn[usize::try_from(turn).unwrap_or(0) % drawn.len()];
-        let (redirects, creations, cpu) = thread::scope(|scope| {
-            let reads = scope
-                .spawn(|| redirects.run(|turn| client::get(&format!("/{}", codes[pick(turn)])), start, counted, end));
-            let destination = move |turn: u64| format!("https://example.com/made/in/round/{number}/{turn}?from=bench");
-            let writes = {
-                let (creations, destination) = (&creations, destination);
-                scope.spawn(move || creations.run(|turn| client::creation(&destination(turn)), start, counted, end))
-            };
+        thread::scope(|scope| {
+            let reads = scope.spawn(|| redirects.run(redirect, start, counted, end));
+            let writes = written.map(|(creations, number)| {
+                let creation =
+                    move |turn: u64| client::creation(&format!("https://example.com/made/in/round/{number}/{turn}"));
+                scope.spawn(move || creations.run(creation, start, counted, end))
+            });
             thread::sleep(counted.saturating_duration_since(Instant::now()));
-            let (before, from) = (machine::usage(server.pid()).cpu_seconds, Instant::now());
+            let (before, from) = (machine::usage(pid).cpu_seconds, Instant::now());
             thread::sleep(end.saturating_duration_since(Instant::now()));
-            let cpu = (machine::usage(server.pid()).cpu_seconds - before) / from.elapsed().as_secs_f64();
-            (reads.join().expect("no client panics"), writes.join().expect("no client panics"), cpu)
-        });
-        let round = Round { redirects, creations, cpu_percent: cpu * 100.0 };
+            let cpu = (machine::usage(pid).cpu_seconds - before) / from.elapsed().as_secs_f64();
+            Phase {
+                redirects: reads.join().expect("no client panics"),
+                creations: writes.map(|w| w.join().expect("no client panics")),
+                cpu_percent: cpu * 100.0,
+            }
+        })
+    };
+    let (mut both, mut alone, mut nginx_alone) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=effort.rounds {
+        let round = phase(server.pid(), &reads(server.public_port), Some((&creations, number)));
         println!(
             "round {number}: redirects p99 {:.2} ms, creations p99 {:.2} ms, {:.1} % of a core",
             ms(&round.redirects, 0.99),
-            ms(&round.creations, 0.99),
+            round.creations.as_ref().map_or(0.0, |c| ms(c, 0.99)),
             round.cpu_percent
         );
-        rounds.push(round);
+        both.push(round);
+        for (name, pid, port, rounds) in [
+            ("mainstay", server.pid(), server.public_port, &mut alone),
+            ("nginx", nginx.pid(), nginx_port, &mut nginx_alone),
+        ] {
+            let round = phase(pid, &reads(port), None);
+            println!(
+                "round {number}: {name}, redirects alone: p99 {:.2} ms, {:.1} % of a core",
+                ms(&round.redirects, 0.99),
+                round.cpu_percent
+            );
+            rounds.push(round);
+        }
     }
-    let middle = median(&rounds, |r| ms(&r.redirects, 0.99));
-    let row = |name: &str, times: &Histogram<u64>| Row {
+    let row = |name: &str, times: &Histogram<u64>, cpu_percent: f64| Row {
         name: name.to_owned(),
         figures: vec![
             f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX)) / effort.duration().as_secs_f64(),
@@ -132,9 +155,15 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
             ms(times, 0.99),
             ms(times, 0.999),
             ms(times, 1.0),
-            middle.cpu_percent,
+            cpu_percent,
         ],
     };
+    let middle = |rounds: &[Phase]| median(rounds, |r| r.cpu_percent);
+    let (both, alone, nginx_alone) = (middle(&both), middle(&alone), middle(&nginx_alone));
+    let mut rows = vec![row("redirects, with creations", &both.redirects, both.cpu_percent)];
+    rows.extend(both.creations.as_ref().map(|times| row("creations, with redirects", times, both.cpu_percent)));
+    rows.push(row("redirects alone", &alone.redirects, alone.cpu_percent));
+    rows.push(row("nginx, redirects alone", &nginx_alone.redirects, nginx_alone.cpu_percent));
     Report {
         name: "steady",
         title: "Redirects and creations at a constant rate".to_owned(),
@@ -146,7 +175,8 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
             ),
             "times count from when a request was due, not from when it could be sent; they include the client's own delays".to_owned(),
             format!(
-                "median of {} rounds of {} s after {} s of warm-up; clients on the same machine; SQLite{}{}",
+                "median (by CPU) of {} rounds of {} s after {} s of warm-up; clients on the same machine; SQLite{}{}; nginx: {cores} \
+                 workers, `return 302` from a map",
                 effort.rounds,
                 effort.seconds,
                 WARM_UP.as_secs(),
@@ -154,15 +184,8 @@ pub(crate) fn run(effort: Effort, settings: &[&str]) -> Report {
                 settings.join(" --set ")
             ),
         ],
-        columns: vec![
-            "per second",
-            "p50 in ms",
-            "p99 in ms",
-            "p99.9 in ms",
-            "max in ms",
-            "server's CPU for both, % of a core",
-        ],
-        rows: vec![row("redirects", &middle.redirects), row("creations", &middle.creations)],
+        columns: vec!["per second", "p50 in ms", "p99 in ms", "p99.9 in ms", "max in ms", "server's CPU, % of a core"],
+        rows,
         charted: 2,
     }
 }
