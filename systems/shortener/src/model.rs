@@ -48,4 +48,6 @@ pub struct LinkWithClicks {
     pub total: ClickCounts,
     /// The last click.
     pub last_click_at: Option<Timestamp>,
+    /// Of a link with `max_clicks`: how many of them are used up.
+    pub uses: u64,
 }

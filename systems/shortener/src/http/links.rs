@@ -253,6 +253,8 @@ pub(super) struct ListedLink {
     /// When it was last followed.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_click_at: Option<Timestamp>,
+    /// How often it may still be followed, where that is limited.
+    clicks_left: Option<u64>,
 }
 
 /// A page of links.
@@ -409,6 +411,7 @@ pub(super) async fn list(
             click_count: l.total.people,
             bot_count: l.total.bots,
             last_click_at: l.last_click_at,
+            clicks_left: l.link.max_clicks.map(|most| most.saturating_sub(l.uses)),
         })
         .collect();
     Ok(Json(Page { items, next_cursor: page.next_cursor }))

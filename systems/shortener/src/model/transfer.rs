@@ -108,6 +108,9 @@ pub struct Row {
     /// How often it may be followed.
     #[serde(skip_serializing_if = "is_default")]
     pub max_clicks: Option<u64>,
+    /// How many of `max_clicks` are used up; all its clicks when `None`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub used_clicks: Option<u64>,
     /// `active`, `disabled`, `abuse` or `legal`; active when `None`.
     #[serde(skip_serializing_if = "is_default")]
     pub state: Option<String>,

@@ -50,7 +50,7 @@ impl Shortener {
 }
 
 fn row(link: LinkWithClicks, with_passwords: bool) -> Row {
-    let LinkWithClicks { link, total, last_click_at } = link;
+    let LinkWithClicks { link, total, last_click_at, uses } = link;
     Row {
         code: Some(link.code.to_string()),
         domain: link.host,
@@ -63,6 +63,7 @@ fn row(link: LinkWithClicks, with_passwords: bool) -> Row {
         starts_at: link.starts_at,
         expires_at: link.expires_at,
         max_clicks: link.max_clicks,
+        used_clicks: link.max_clicks.map(|_| uses),
         state: (link.state != LinkState::Active).then(|| link.state.as_str().to_owned()),
         redirect: link.settings.redirect,
         forward_query: link.settings.forward_query,

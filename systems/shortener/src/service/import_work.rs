@@ -238,6 +238,7 @@ impl Shortener {
             is_code_given,
             people: row.click_count,
             bots: row.bot_count,
+            used: row.used_clicks.unwrap_or(row.click_count.saturating_add(row.bot_count)),
             // Where a file does not say it, all that is known is that it was not before the link was there.
             last_click_at: row.last_click_at.unwrap_or(created_at).min(now),
         })

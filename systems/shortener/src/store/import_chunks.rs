@@ -21,6 +21,8 @@ pub(crate) struct ImportedLink {
     pub(crate) is_code_given: bool,
     pub(crate) people: u64,
     pub(crate) bots: u64,
+    /// How many of `max_clicks` are used up.
+    pub(crate) used: u64,
     pub(crate) last_click_at: Timestamp,
 }
 
@@ -176,7 +178,27 @@ async fn insert_links(tx: &mut Tx<'_>, chunk: &CheckedChunk) -> Result<Vec<usize
     }
     add_tags(tx, &chunk.project, links()).await?;
     add_totals(tx, &chunk.project, links()).await?;
+    add_uses(tx, links()).await?;
     Ok(made)
+}
+
+/// What was used up elsewhere of a limit of clicks is used up here.
+async fn add_uses<'a>(tx: &mut Tx<'_>, links: impl Iterator<Item = &'a ImportedLink>) -> Result<()> {
+    let used = links.filter(|l| l.link.max_clicks.is_some() && l.used > 0);
+    let rows: Vec<Value> = used.map(|l| json!([big(l.link.id.0), big(l.used)])).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.exec(
+        concat!(
+            "INSERT INTO shortener_uses (link_id, uses) SELECT CAST(r.value ->> 0 AS BIGINT), CAST(r.value ->> 1 AS BIGINT) FROM ",
+            "/*sqlite json_each($1) AS r *//*pg jsonb_array_elements(CAST($1 AS TEXT)::jsonb) AS r(value) */",
+            " WHERE TRUE ON CONFLICT DO NOTHING"
+        ),
+        params![array(rows.into_iter())],
+    )
+    .await
+    .map(drop)
 }
 
 async fn add_tags<'a>(

@@ -24,9 +24,9 @@ macro_rules! link_with_clicks {
         concat!(
             "SELECT ",
             link_columns!(),
-            ", t.people, t.bots, t.last_click_at FROM ",
+            ", t.people, t.bots, t.last_click_at, u.uses FROM ",
             $from,
-            " l LEFT JOIN shortener_totals t ON t.link_id = l.id ",
+            " l LEFT JOIN shortener_totals t ON t.link_id = l.id LEFT JOIN shortener_uses u ON u.link_id = l.id ",
             $rest
         )
     };
@@ -63,7 +63,8 @@ fn read_link(row: &Row) -> Result<Link> {
 }
 
 fn read_link_with_clicks(row: &Row) -> Result<LinkWithClicks> {
-    Ok(LinkWithClicks { link: read_link(row)?, total: read_counts(row, 19)?, last_click_at: row.get(21)? })
+    let uses = row.get::<Option<u64>>(22)?.unwrap_or(0);
+    Ok(LinkWithClicks { link: read_link(row)?, total: read_counts(row, 19)?, last_click_at: row.get(21)?, uses })
 }
 
 /// JSON that cannot fail: maps with text keys, texts and numbers.

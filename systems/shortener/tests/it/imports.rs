@@ -315,14 +315,16 @@ async fn counts_are_the_opening_balance(engine: Engine) {
     node.shortener.add_domain(&principal("default"), own).await.unwrap();
     let file = r#"{"shortUrls":{"data":[
         {"shortCode":"Abc","longUrl":"https://shlink.io","dateCreated":"2016-05-01T20:34:16+02:00",
-         "visitsSummary":{"total":1029,"nonBots":900,"bots":129},"tags":["a"],"domain":null,"title":"A","meta":{"maxVisits":2000}},
+         "visitsSummary":{"total":1029,"nonBots":900,"bots":129},"tags":["a"],"domain":null,"title":"A","meta":{"maxVisits":1030}},
         {"shortCode":"Abc","longUrl":"https://shlink.io/b","dateCreated":"2017-05-01T20:34:16+02:00","visitsCount":7,"domain":"go.test"},
         {"shortCode":"a/b","longUrl":"https://shlink.io/c","dateCreated":"2017-05-01T20:34:16+02:00"}
     ],"pagination":{"currentPage":1,"pagesCount":1}}}"#;
     let (done, errors) = import(&node, Format::ShlinkJson, file).await;
     assert_eq!((done.created_count, errors.len(), errors[0].code.as_str()), (2, 1, "SHORTENER_ALIAS_INVALID"));
     let abc = node.shortener.get(&project(), "Abc").await.unwrap();
-    assert_eq!((abc.total.people, abc.total.bots), (900, 129));
+    assert_eq!((abc.total.people, abc.total.bots, abc.uses), (900, 129, 1029));
+    // One of the visits that it was limited to is left.
+    assert_eq!((node.status("Abc").await, node.status("Abc").await), (302, 410));
     let there = node.shortener.get_on(&project(), Some("go.test"), "abc").await.unwrap();
     assert_eq!((there.link.url.as_str(), there.total.people), ("https://shlink.io/b", 7));
     let (done, errors) = import(
@@ -338,7 +340,7 @@ async fn counts_are_the_opening_balance(engine: Engine) {
     let one = node.shortener.get(&project(), "1").await.unwrap();
     assert_eq!(one.total.people, 42);
     let totals = node.shortener.totals(&project()).await.unwrap();
-    assert_eq!((totals.clicks.people, totals.clicks.bots), (900 + 7 + 42, 129));
+    assert_eq!((totals.clicks.people, totals.clicks.bots), (900 + 1 + 7 + 42, 129));
 }
 
 /// Rows of an export without what an installation gives anew, by code.
@@ -354,6 +356,7 @@ async fn what_is_exported_is_imported_elsewhere(engine: Engine) {
             starts_at: Some(START),
             expires_at: Some(START.plus(Duration::from_hours(1))),
             max_clicks: Some(5),
+            used_clicks: Some(4),
             state: Some("legal".to_owned()),
             created_at: Some(START.minus(Duration::from_hours(9))),
             click_count: 12,
@@ -407,6 +410,7 @@ fn any_row() -> impl Strategy<Value = Row> {
                 tags,
                 created_at,
                 max_clicks,
+                used_clicks: max_clicks.map(|n| n / 3),
                 state: [None, Some("disabled"), Some("abuse")][state].map(str::to_owned),
                 forward_query: forward,
                 is_alias: Some(alias),

@@ -344,6 +344,8 @@ async fn a_link_for_ten_visits_is_followed_ten_times(engine: Engine) {
     // From memory, and on a node that has never heard of the link.
     assert_eq!(here.status("ten").await, 410);
     assert_eq!(world.apart().await.status("ten").await, 410);
+    let link = here.shortener.get(&kernel::ProjectId::default_project(), "ten").await.unwrap();
+    assert_eq!(link.uses, 10);
     let clicks = |node: &Node| node.metric("clicks_total{outcome=\"recorded\"}");
     assert_eq!(clicks(&here) + clicks(&there), 10);
 }

@@ -116,6 +116,7 @@ enum Column {
     StartsAt,
     ExpiresAt,
     MaxClicks,
+    UsedClicks,
     State,
     Redirect,
     ForwardQuery,
@@ -169,6 +170,7 @@ impl Column {
                 "starts_at" => Self::StartsAt,
                 "expires_at" => Self::ExpiresAt,
                 "max_clicks" => Self::MaxClicks,
+                "used_clicks" => Self::UsedClicks,
                 "state" => Self::State,
                 "redirect" => Self::Redirect,
                 "forward_query" => Self::ForwardQuery,
@@ -293,6 +295,7 @@ impl Header {
             Column::StartsAt => row.starts_at = Some(time(text)?),
             Column::ExpiresAt => row.expires_at = Some(time(text)?),
             Column::MaxClicks => row.max_clicks = Some(number(text)?),
+            Column::UsedClicks => row.used_clicks = Some(number(text)?),
             Column::State => row.state = Some(owned()),
             Column::Redirect => {
                 row.redirect = number(text)?

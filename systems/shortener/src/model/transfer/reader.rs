@@ -352,6 +352,7 @@ mod tests {
                 starts_at: b.1,
                 expires_at: b.2,
                 max_clicks: b.3,
+                used_clicks: b.3.map(|n| n / 2),
                 state: b.4,
                 redirect: b.5,
                 forward_query: c.0,

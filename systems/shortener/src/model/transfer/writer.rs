@@ -4,7 +4,7 @@ use super::{Format, Row, csv::escape};
 use crate::model::link::RedirectStatus;
 
 /// The columns of our own CSV, in the order in which they are written.
-pub const COLUMNS: [&str; 25] = [
+pub const COLUMNS: [&str; 26] = [
     "code",
     "domain",
     "url",
@@ -15,6 +15,7 @@ pub const COLUMNS: [&str; 25] = [
     "starts_at",
     "expires_at",
     "max_clicks",
+    "used_clicks",
     "state",
     "is_alias",
     "redirect",
@@ -80,7 +81,7 @@ impl Writer {
     }
 }
 
-fn cells(row: &Row) -> [String; 25] {
+fn cells(row: &Row) -> [String; 26] {
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
     let time = |t: Option<kernel::Timestamp>| t.map(|t| t.to_string()).unwrap_or_default();
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
@@ -96,6 +97,7 @@ fn cells(row: &Row) -> [String; 25] {
         time(row.starts_at),
         time(row.expires_at),
         number(row.max_clicks),
+        number(row.used_clicks),
         text(&row.state),
         row.is_alias.map(|is| is.to_string()).unwrap_or_default(),
         if row.redirect == RedirectStatus::default() { String::new() } else { u16::from(row.redirect).to_string() },
