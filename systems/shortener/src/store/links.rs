@@ -412,9 +412,9 @@ macro_rules! fitting {
         concat!(
             "SELECT ",
             link_columns!(),
-            ", t.people, t.bots, t.last_click_at FROM (",
+            ", t.people, t.bots, t.last_click_at, u.uses FROM (",
             $window!(),
-            ") l LEFT JOIN shortener_totals t ON t.link_id = l.id \
+            ") l LEFT JOIN shortener_totals t ON t.link_id = l.id LEFT JOIN shortener_uses u ON u.link_id = l.id \
              WHERE (CAST($6 AS BIGINT) IS NULL OR l.domain = $6) \
              AND (CAST($7 AS TEXT) IS NULL OR $7 = CASE WHEN l.state = 'disabled' THEN 'disabled' \
                WHEN l.state <> 'active' THEN 'taken_down' WHEN l.expires_at <= $8 THEN 'expired' \
