@@ -5,9 +5,11 @@ mod check;
 mod counters;
 mod down;
 mod file;
+mod lease;
 mod refused;
 mod reserve;
 mod rules;
+mod shortcut;
 mod stats;
 
 use std::sync::Arc;
@@ -17,7 +19,9 @@ use database::Db;
 use kernel::{Clock, CursorKey, Problem, ProjectId, Rng};
 use memory::{EngineKind, LocalOptions, Memory, OnDown, Space, Use};
 
-use self::{book::Book, down::Down, file::RulesFile, refused::Refused, reserve::Seal};
+use self::{
+    book::Book, down::Down, file::RulesFile, lease::Leases, refused::Refused, reserve::Seal, shortcut::ShortCuts,
+};
 pub use self::{
     rules::{DomainSummary, Expected, MAX_RULE_BYTES, Origin, RuleSet, Version, Written},
     stats::{RefusedKey, RuleStats, Stats},
@@ -76,6 +80,8 @@ struct Shared {
     cursors: CursorKey,
     down: Down,
     refused: Refused,
+    leases: Leases,
+    short_cuts: ShortCuts,
     telemetry: Telemetry,
     since: kernel::Timestamp,
 }
@@ -111,6 +117,8 @@ impl Limiter {
             cursors: CursorKey::new(&access.secret("limiter.cursors")),
             down: Down::default(),
             refused: Refused::default(),
+            leases: Leases::default(),
+            short_cuts: ShortCuts::default(),
             telemetry: Telemetry::new(&metrics.registry("limiter")),
             since: clock.now(),
             db,

@@ -104,6 +104,8 @@ pub(crate) struct Rule {
     pub(crate) cost_from: Option<Box<str>>,
     pub(crate) mode: Mode,
     pub(crate) when_down: WhenDown,
+    /// How many percent of the limit a node may hold in a slice.
+    pub(crate) share: Option<u8>,
     pub(crate) overrides: Vec<Override>,
 }
 
@@ -183,6 +185,10 @@ fn rule(spec: &RuleSpec, at: &str, faults: &mut Faults) -> Option<Rule> {
         cost_from: spec.cost_from.as_deref().map(Into::into),
         mode: spec.mode,
         when_down: spec.when_down,
+        share: match spec.sharing {
+            Sharing::Exact => None,
+            Sharing::Leased(share) => Some(share),
+        },
         overrides,
     })
 }

@@ -102,8 +102,28 @@ impl Limiter {
         let domain = self.held(project, check.domain);
         let plan = plan(&domain, check)?;
         refuse_places(&plan)?;
-        let answers = self.answer(project, &plan, How::Charge, None).await?;
+        let answers = self.answer_near(project, &plan).await?;
         Ok(self.conclude(&domain, project, check, &plan, &answers, true))
+    }
+
+    /// Charges without a round trip where that can be: the keys were refused just now, or this node holds slices of all of them.
+    async fn answer_near(&self, project: &ProjectId, plan: &Plan<'_>) -> Result<Answers> {
+        if plan.cells.is_empty() || is_blocked(plan) {
+            return Ok(Answers::new());
+        }
+        let cells = Cells::new(project, plan, self.0.clock.now());
+        let asked = self.0.clock.monotonic();
+        if let Some(answers) = self.0.short_cuts.answer(plan, &cells.rates, asked) {
+            return Ok(answers);
+        }
+        if let Some(answers) = self.serve_from_slices(project, plan, &cells).await {
+            return Ok(answers);
+        }
+        let answers = self.answer(project, plan, How::Charge, None).await?;
+        if plan.cells.iter().zip(&answers).any(|(cell, answer)| !answer.charged.is_allowed && !cell.by.is_shadow()) {
+            self.0.short_cuts.note(plan, &cells.rates, &answers, asked);
+        }
+        Ok(answers)
     }
 
     /// What [`Limiter::check`] would say now (or [`Limiter::reserve`]); charges nothing and counts nothing.
@@ -158,8 +178,7 @@ impl Limiter {
         Err(Error::Unavailable)
     }
 
-    /// What the cells of a plan answer, wherever they are. Whoever can answer without the memory plane (slices, short cuts) comes
-    /// before it here, for all cells of the plan or for none (CHECK-1).
+    /// What the cells of a plan answer on the memory plane, or while it is away.
     pub(super) async fn answer(
         &self,
         project: &ProjectId,

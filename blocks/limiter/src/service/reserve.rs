@@ -137,7 +137,12 @@ impl Limiter {
         let once = Once { id: reservation.id, ttl: reservation.expires_at.since(now) + GRACE };
         let space = if reservation.is_local { &self.0.stand_in } else { &self.0.space };
         match space.adjust(Some(once), &adjusts).await {
-            Ok(is_first) => Ok(settled(is_first)),
+            Ok(is_first) => {
+                for cell in &reservation.cells {
+                    self.0.short_cuts.forget(cell.key);
+                }
+                Ok(settled(is_first))
+            }
             Err(e) if e.is_down() => {
                 self.0.down.is_away(now);
                 Err(Error::Unavailable)

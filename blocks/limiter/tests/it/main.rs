@@ -5,4 +5,5 @@ mod checks;
 mod contract;
 mod envoy;
 mod fields;
+mod near;
 mod world;
