@@ -15,7 +15,7 @@ use web::idempotency::{self, Idempotency};
 use crate::{
     commands::serve::Addresses,
     config::Config,
-    numbers::Numbers,
+    numbers::{Breakers, Numbers},
     public::Front,
     rooms::{Group, Page, Room},
     shed::Shedder,
@@ -128,6 +128,7 @@ impl House {
         })
         .await
         .map_err(|e| format!("shortener: {}", told(&e)))?;
+        metrics.registry("planes").add_collector(Breakers { shortener: shortener.clone() });
         shortener.start(&lifecycle.tasks(Stage::Systems));
         probe_rooms(&health, &db, &shortener, lifecycle);
         probe_limiter(&health, &limiter, lifecycle);

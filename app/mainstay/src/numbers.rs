@@ -10,7 +10,8 @@ use prometheus_client::{
     encoding::DescriptorEncoder,
     metrics::{MetricType, exemplar::Exemplar},
 };
-use resilience::Priority;
+use resilience::{BreakerState, Priority};
+use shortener::Shortener;
 
 use crate::shed::Shedder;
 
@@ -23,6 +24,29 @@ pub(crate) struct Numbers {
     pub(crate) memory: Memory,
     pub(crate) access: Access,
     pub(crate) shedder: Option<Shedder>,
+}
+
+/// What the breakers count.
+#[derive(Debug)]
+pub(crate) struct Breakers {
+    pub(crate) shortener: Shortener,
+}
+
+impl Collector for Breakers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        let stats = self.shortener.breaker();
+        let state = match stats.state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        out.gauge("mainstay_breaker_redirects_state", "0 closed, 1 half-open, 2 open.", state)?;
+        let one = |count| [("redirects", count)];
+        out.family("mainstay_breaker_let_in", "Calls let in.", "breaker", one(stats.let_in_count))?;
+        out.family("mainstay_breaker_refused", "Calls refused without a try.", "breaker", one(stats.refused_count))?;
+        out.family("mainstay_breaker_opened", "Times it opened.", "breaker", one(stats.opened_count))
+    }
 }
 
 impl Collector for Numbers {

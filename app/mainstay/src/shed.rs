@@ -48,8 +48,10 @@ impl Shedder {
 impl Admission for Shedder {
     fn admit(&self, request: &Arriving<'_>) -> Result<Box<dyn Admitted>, Duration> {
         let priority = priority(request.method, request.route);
-        match self.0.try_enter(kind(request), priority) {
-            Ok(place) => Ok(Box::new(Work { place, is_measured: priority != Priority::Low })),
+        // A file takes as long as its sender: that says nothing of this node.
+        let kind = (priority != Priority::Low).then(|| kind(request));
+        match self.0.try_enter(kind, priority) {
+            Ok(place) => Ok(Box::new(Work(place))),
             Err(_) if priority == Priority::Low => Err(COME_BACK_LOW),
             Err(_) => Err(COME_BACK),
         }
@@ -80,16 +82,11 @@ fn kind(request: &Arriving<'_>) -> usize {
     hasher.finish() as usize
 }
 
-struct Work {
-    place: Place,
-    /// A file takes as long as its sender.
-    is_measured: bool,
-}
+struct Work(Place);
 
 impl Admitted for Work {
     fn answered(self: Box<Self>, status: StatusCode) {
-        self.place.end(match status {
-            _ if !self.is_measured => Ending::Unmeasured,
+        self.0.end(match status {
             // Refused further in, which was fast and says nothing of how long the work takes; or cut off at a deadline that the client
             // chose, which may be a millisecond.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
@@ -132,7 +129,7 @@ mod tests {
         let (clock, _time) = Clock::simulated(kernel::Timestamp::EPOCH);
         for all in [1, 2, 20, 4_096] {
             let shedder = Shedder::new(&clock, &ApiConfig::default(), all);
-            let enter = || shedder.0.try_enter(0, Priority::Critical).ok();
+            let enter = || shedder.0.try_enter(Some(0), Priority::Critical).ok();
             let places: Vec<_> = (0..2 * all).map_while(|_| enter()).collect();
             assert!((1..=all).contains(&places.len()), "{} of {all}", places.len());
         }

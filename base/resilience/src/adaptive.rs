@@ -70,8 +70,8 @@ impl AdaptiveLimit {
         Self(Arc::new(Shared { clock: clock.clone(), core, refused: Default::default() }))
     }
 
-    /// A place for work of a kind, or a refusal. Never waits.
-    pub fn try_enter(&self, kind: usize, priority: Priority) -> Result<Place, Shed> {
+    /// A place for work of a kind (`None`: its time says nothing), or a refusal. Never waits.
+    pub fn try_enter(&self, kind: Option<usize>, priority: Priority) -> Result<Place, Shed> {
         let now = self.0.clock.monotonic();
         let admitted = self.0.lock().enter(now, kind, priority);
         if admitted.is_none() {

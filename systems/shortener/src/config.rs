@@ -58,6 +58,9 @@ kernel::section! {
         cache_max_age_degraded: std::time::Duration = "\"2s\"", "time";
         /// How long a node remembers that a code is unknown.
         cache_unknown_age: std::time::Duration = "\"2s\"", "time";
+        /// How long a visit waits for the database when its link is not in memory; then, and at once while most visits have to wait so
+        /// long, it is answered with 503.
+        question_timeout: std::time::Duration = "\"2s\"", "time";
         /// Clicks that each worker of the public listener holds before the aggregator takes them; beyond, they are dropped and counted.
         click_queue: usize = "16384", "clicks";
         /// Most bytes of clicks that wait in memory for the click log, at about 12 a click; beyond, clicks are dropped and counted.
@@ -128,6 +131,7 @@ impl ShortenerConfig {
         );
         check(self.cache_entries > 0, "cache_entries", "must be at least 1");
         check((1..=1_000_000).contains(&self.block_size), "block_size", "must be from 1 to 1000000");
+        check(!self.question_timeout.is_zero(), "question_timeout", "must be longer than nothing");
         check(self.click_queue > 0, "click_queue", "must be at least 1");
         check(self.click_memory.0 > 0, "click_memory", "must be at least 1");
         check(

@@ -14,6 +14,7 @@ mod links;
 mod moderation;
 mod near;
 mod passwords;
+mod questions;
 mod target;
 mod templates;
 
@@ -43,6 +44,7 @@ use self::{
     moderation::ReportLimit,
     near::{Near, Spot, SpotRef},
     passwords::Passwords,
+    questions::Questions,
 };
 pub(crate) use self::{
     moderation::require_moderator,
@@ -102,6 +104,7 @@ struct Shared {
     near: Near,
     domains: Domains,
     learning: SingleFlight<Spot, Result<Known, Problem>>,
+    questions: Questions,
     clicks: Clicks,
     remembered: Remembered,
     salts: Salts,
@@ -145,6 +148,7 @@ impl Shortener {
             blocks: Blocks::new(db.clone(), config.block_size, telemetry.clone()),
             near: Near::new(&config, telemetry.clone()),
             learning: SingleFlight::new(FlightLimits::default()),
+            questions: Questions::new(&config, &clock),
             clicks: Clicks::new(writer, CLICK_PARTS, &config, telemetry.clone()),
             remembered: Remembered::new(CLICK_PARTS, &rng),
             salts,
@@ -196,6 +200,11 @@ impl Shortener {
     /// Clicks in memory that are not in the click log yet: what a crash would lose, beside the last tenth of a second.
     pub fn pending_clicks(&self) -> u64 {
         self.0.clicks.pending_count()
+    }
+
+    /// The breaker between redirects and the database.
+    pub fn breaker(&self) -> resilience::BreakerStats {
+        self.0.questions.stats()
     }
 
     /// Links that this node holds in memory for redirects.
@@ -380,7 +389,7 @@ impl Shared {
         // The age counts from before the question, and what changes meanwhile is not kept (NEAR-1, NEAR-2).
         let (epoch, began) = (self.near.begin(spot.borrow()), self.clock.monotonic());
         self.telemetry.questions.inc();
-        let link = store::link_by_code(&self.db, spot.domain, spot.code.as_str()).await?;
+        let link = self.questions.ask(store::link_by_code(&self.db, spot.domain, spot.code.as_str())).await?;
         let known = match link {
             None => None,
             Some(mut link) => {

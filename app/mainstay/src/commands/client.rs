@@ -2,14 +2,19 @@
 
 use std::{fs::File, time::Duration};
 
+use kernel::{Clock, Rng};
+use resilience::Safe;
 use serde_json::Value;
 
+use super::again::Again;
 use crate::cli::ClientArgs;
 
 /// How long one request of a command may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a file may take on its way in or out.
 const FILE_TIMEOUT: Duration = Duration::from_hours(1);
+/// The header that makes a POST safe to send again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Longest answer that a command reads.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -20,6 +25,7 @@ pub(crate) struct Client {
     base: String,
     key: Option<String>,
     project: Option<String>,
+    again: Option<Again>,
 }
 
 /// What came back.
@@ -43,12 +49,13 @@ impl Answer {
 }
 
 impl Client {
-    /// A client for the server that `args` name.
+    /// A client for the server that `args` name, which asks again what is safe to repeat.
     pub(crate) fn new(args: &ClientArgs) -> Self {
-        Self::to(&args.url, args.key.clone(), args.project.clone())
+        let again = Some(Again::new(Clock::system(), Rng::system()));
+        Self { again, ..Self::to(&args.url, args.key.clone(), args.project.clone()) }
     }
 
-    /// A client for `base`.
+    /// A client for `base` that sends everything once.
     pub(crate) fn to(base: &str, key: Option<String>, project: Option<String>) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -57,7 +64,7 @@ impl Client {
             .timeout_global(Some(TIMEOUT))
             .build()
             .into();
-        Self { agent, base: base.trim_end_matches('/').to_owned(), key, project }
+        Self { agent, base: base.trim_end_matches('/').to_owned(), key, project, again: None }
     }
 
     /// Sends one request with extra headers.
@@ -68,6 +75,31 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, String> {
+        let Some(again) = &self.again else {
+            return self.once(method, path, headers, body).map_err(|e| self.explain(&e));
+        };
+        let mut headers = headers.to_vec();
+        // Checks of limits count each time, whatever key they come with.
+        let key = (method == "POST" && !path.starts_with("/v1/limits/")).then(|| again.idempotency_key());
+        if let Some(key) = key.as_deref().filter(|_| !headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY)) {
+            headers.push((IDEMPOTENCY_KEY, key));
+        }
+        let has_key = headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY);
+        let outcome = again.run(Safe::of_request(method, has_key), |deadline| {
+            let timeout = deadline.mainstay_timeout().unwrap_or_default();
+            let headers = [headers.as_slice(), &[("mainstay-timeout", timeout.as_str())]].concat();
+            self.once(method, path, &headers, body)
+        });
+        outcome.map_err(|e| self.explain(&e))
+    }
+
+    fn once(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = self.request(method, path, headers);
         let bytes = match body {
             Some(value) => {
@@ -76,9 +108,7 @@ impl Client {
             }
             None => Vec::new(),
         };
-        let request = request.body(bytes).map_err(|e| e.to_string())?;
-        let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
-        self.read(response)
+        Self::read(self.agent.run(request.body(bytes)?)?)
     }
 
     fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> http::request::Builder {
@@ -95,9 +125,9 @@ impl Client {
         request
     }
 
-    fn read(&self, response: http::Response<ureq::Body>) -> Result<Answer, String> {
+    fn read(response: http::Response<ureq::Body>) -> Result<Answer, ureq::Error> {
         let (parts, mut body) = response.into_parts();
-        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(|e| self.explain(&e))?;
+        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
@@ -106,7 +136,7 @@ impl Client {
         let request = self.request("POST", path, headers).body(file).map_err(|e| e.to_string())?;
         let request = self.agent.configure_request(request).timeout_global(Some(FILE_TIMEOUT)).build();
         let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
-        self.read(response)
+        Self::read(response).map_err(|e| self.explain(&e))
     }
 
     /// Writes an answer into `to` as it comes. An answer that breaks off is an error.
@@ -115,7 +145,7 @@ impl Client {
         let request = self.agent.configure_request(request).timeout_global(Some(FILE_TIMEOUT)).build();
         let response = self.agent.run(request).map_err(|e| self.explain(&e))?;
         if response.status() != http::StatusCode::OK {
-            return Err(refusal(&self.read(response)?));
+            return Err(refusal(&Self::read(response).map_err(|e| self.explain(&e))?));
         }
         let mut body = response.into_body();
         std::io::copy(&mut body.as_reader(), to).map_err(|e| format!("{}: {e}", self.base))?;

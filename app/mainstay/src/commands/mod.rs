@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod again;
 pub(crate) mod backup;
 pub(crate) mod check_config;
 pub(crate) mod client;

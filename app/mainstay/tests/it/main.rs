@@ -8,4 +8,5 @@ mod lane;
 mod links;
 mod listeners;
 mod nodes;
+mod overload;
 mod support;

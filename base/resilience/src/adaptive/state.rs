@@ -95,15 +95,13 @@ pub enum Ending {
     /// It was cut off at its deadline, its caller left, or it never got to work: tells something only when it had taken longer than is
     /// allowed, since a caller's patience may be short.
     Abandoned,
-    /// Its time says nothing of this process: an upload takes as long as its caller sends.
-    Unmeasured,
 }
 
 /// The right to work; to be given back with [`AdaptiveCore::leave`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Admitted {
     began: Duration,
-    kind: usize,
+    kind: Option<usize>,
     is_critical: bool,
 }
 
@@ -121,6 +119,7 @@ pub struct AdaptiveCore {
     limit: f64,
     in_flight: u32,
     critical_in_flight: u32,
+    measured_in_flight: u32,
     /// When more than `min` were under way last.
     crowded_at: Option<Duration>,
     window: Seen,
@@ -147,6 +146,7 @@ impl AdaptiveCore {
             limit: f64::from(config.max),
             in_flight: 0,
             critical_in_flight: 0,
+            measured_in_flight: 0,
             crowded_at: None,
             window: Seen::default(),
             baselines: vec![None; config.kinds.max(1)].into(),
@@ -154,8 +154,9 @@ impl AdaptiveCore {
         }
     }
 
-    /// Asks to begin work of a kind (taken modulo the number of kinds) at `now`.
-    pub fn enter(&mut self, now: Duration, kind: usize, priority: Priority) -> Option<Admitted> {
+    /// Asks to begin work at `now`: of a kind (taken modulo the number of kinds), or of none when its time says nothing of this
+    /// process, as an upload that takes as long as its caller sends.
+    pub fn enter(&mut self, now: Duration, kind: Option<usize>, priority: Priority) -> Option<Admitted> {
         self.turn(now);
         let is_critical = priority == Priority::Critical;
         let has_reserve = is_critical && self.critical_in_flight < self.config.critical_reserve;
@@ -165,8 +166,9 @@ impl AdaptiveCore {
         self.in_flight += 1;
         self.watch(now);
         self.critical_in_flight += u32::from(is_critical);
+        self.measured_in_flight += u32::from(kind.is_some());
         self.window.most_in_flight = self.window.most_in_flight.max(self.in_flight);
-        Some(Admitted { began: now, kind: kind % self.baselines.len(), is_critical })
+        Some(Admitted { began: now, kind: kind.map(|kind| kind % self.baselines.len()), is_critical })
     }
 
     /// Ends work. Each admission ends once.
@@ -174,10 +176,11 @@ impl AdaptiveCore {
         self.watch(now);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.critical_in_flight = self.critical_in_flight.saturating_sub(u32::from(work.is_critical));
+        self.measured_in_flight = self.measured_in_flight.saturating_sub(u32::from(work.kind.is_some()));
+        let Some(kind) = work.kind else { return self.turn(now) };
         let took = now.saturating_sub(work.began).as_secs_f64();
-        let allowed = self.allowed(work.kind);
+        let allowed = self.allowed(kind);
         let burden = match ending {
-            Ending::Unmeasured => return self.turn(now),
             Ending::Abandoned if took < allowed => return self.turn(now),
             Ending::Done | Ending::Abandoned => (took / allowed).min(WORST),
         };
@@ -185,7 +188,7 @@ impl AdaptiveCore {
         self.window.burden += burden;
         let is_uncontended = self.crowded_at.is_none_or(|at| at < work.began);
         if is_uncontended && ending == Ending::Done {
-            let baseline = &mut self.baselines[work.kind];
+            let baseline = &mut self.baselines[kind];
             *baseline = Some(baseline.map_or(took, |b| b + BASELINE_GAIN * (took - b)));
         }
         self.turn(now);
@@ -230,7 +233,7 @@ impl AdaptiveCore {
         let age = now.saturating_sub(self.window.since);
         let burden = if self.window.samples >= self.config.window_samples.max(1) && age >= self.config.window {
             self.window.burden / f64::from(self.window.samples)
-        } else if self.window.samples == 0 && self.in_flight > self.config.min && age >= self.stalled_after() {
+        } else if self.window.samples == 0 && self.measured_in_flight > self.config.min && age >= self.stalled_after() {
             WORST
         } else {
             return;

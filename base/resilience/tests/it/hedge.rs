@@ -99,6 +99,17 @@ fn what_may_not_be_done_twice_is_not() {
 }
 
 #[test]
+fn calls_pay_for_extra_copies() {
+    let (clock, sim) = Clock::simulated(Timestamp::EPOCH);
+    let hedge = Hedge::new(HedgeConfig { burst: 1, percent: 50, ..config() });
+    for _ in 0..10 {
+        call(&hedge, (&clock, &sim), Safe::Always, &Deadline::never(&clock), &[(30, true), (30, true)]);
+    }
+    // The first, and then each second call has paid for one.
+    assert_eq!(hedge.stats().extra_count, 5);
+}
+
+#[test]
 fn the_delay_is_what_most_take() {
     let (clock, sim) = Clock::simulated(Timestamp::EPOCH);
     let hedge = Hedge::new(HedgeConfig { max_delay: ms(100), burst: 0, percent: 0, ..HedgeConfig::default() });
@@ -160,7 +171,8 @@ proptest! {
                 (now == deadline_ms).then_some(Err(None))
             };
             if outcome.is_some() {
-                let still = |n: &usize| ends(n) > now || (scripts[*n].1 && ends(n) == now && won.is_some_and(|w| w < *n));
+                // Those after the winner are not looked at any more, even when they end in the same instant.
+                let still = |n: &usize| ends(n) > now || (ends(n) == now && won.is_some_and(|w| w < *n));
                 let dropped = (0..begun).filter(still).map(|n| u32::try_from(n).unwrap()).collect();
                 expected.dropped = dropped;
                 expected.outcome = outcome;

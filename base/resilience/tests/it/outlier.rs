@@ -62,6 +62,13 @@ fn a_host_worse_than_its_peers_is_found_though_it_never_fails_in_a_row() {
     report(&mut core, 7);
     assert_eq!(core.usable(secs(9), all_well).hosts.len(), 10, "the interval has not ended");
     assert_eq!(core.usable(secs(10), all_well).hosts, [0, 1, 2, 3, 4, 5, 6, 8, 9]);
+    // What ends late at a host that is out already does not count: its rate would hide the others'.
+    let mut core = OutlierCore::new(OutlierConfig { max_ejected_percent: 50, ..OutlierConfig::default() });
+    core.set_hosts(0..10);
+    (0..5).for_each(|_| core.report(Duration::ZERO, &0, false));
+    report(&mut core, 7);
+    (0..2_000).for_each(|_| core.report(Duration::ZERO, &0, false));
+    assert_eq!(core.usable(secs(10), all_well).hosts, [1, 2, 3, 4, 5, 6, 8, 9]);
     // All equally bad: nobody is an outlier.
     let mut core = OutlierCore::new(OutlierConfig::default());
     core.set_hosts(0..10);

@@ -474,7 +474,12 @@ impl Redirector {
 
     pub(super) fn unavailable(&self, visit: &Visit<'_>, problem: &Problem) -> Answer {
         let reason = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
-        tracing::warn!(code = problem.code.name, reason, "a short URL could not be resolved");
+        if problem.retry_after.is_some() {
+            // The breaker refuses at once, thousands of times a second perhaps.
+            tracing::debug!(code = problem.code.name, reason, "a short URL could not be resolved");
+        } else {
+            tracing::warn!(code = problem.code.name, reason, "a short URL could not be resolved");
+        }
         self.shortener.telemetry().unavailable.inc();
         self.pages.unavailable.answer(visit.method)
     }
