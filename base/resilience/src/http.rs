@@ -21,12 +21,12 @@ impl Safe {
 }
 
 impl Verdict {
-    /// What the status of a failure and Mainstay's `code` (if it has one) say. 429 and 503 refuse before they work, a 503 with
-    /// `OUTCOME_UNKNOWN` apart; 408, 425 and what a gateway or a broken server says (500, 502, 504) leave it open; everything else
+    /// What the status of a failure and Mainstay's `code` (if it has one) say. 429 and 503 refuse before they work, a 503 whose
+    /// code ends with `OUTCOME_UNKNOWN` apart; 408, 425 and what a gateway or a broken server says (500, 502, 504) leave it open; everything else
     /// would be the same again.
     pub fn of_status(status: u16, code: Option<&str>, after: Option<Duration>) -> Self {
         match status {
-            503 if code == Some(kernel::error::OUTCOME_UNKNOWN.name) => Self::Unknown { after },
+            503 if code.is_some_and(|code| code.ends_with(kernel::error::OUTCOME_UNKNOWN.name)) => Self::Unknown { after },
             429 | 503 => Self::NothingDone { after },
             408 | 425 | 500 | 502 | 504 => Self::Unknown { after },
             _ => Self::Final,

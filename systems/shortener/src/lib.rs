@@ -30,8 +30,8 @@
 //!
 //! # Invariants
 //! CODES-1 to CODES-3 (`model/code.rs`), BLOCKS-1 to BLOCKS-3 (`service/blocks.rs`), CLICKS-1 to CLICKS-4 (`service/clicks.rs`),
-//! NEAR-1 to NEAR-3 (`service/near.rs`), ROUTES-1 to ROUTES-3 (`model/routing.rs`), PASSWORDS-1 and PASSWORDS-2
-//! (`service/passwords.rs`), SAFETY-1 to SAFETY-3 (`service/block_lists.rs`), MODERATION-1 to MODERATION-3 (`model/moderation.rs`,
+//! NEAR-1 to NEAR-3 (`service/near.rs`), ROUTES-1 to ROUTES-3 (`model/routing.rs`), QUESTION-1 and QUESTION-2
+//! (`service/questions.rs`), PASSWORDS-1 and PASSWORDS-2 (`service/passwords.rs`), SAFETY-1 to SAFETY-3 (`service/block_lists.rs`), MODERATION-1 to MODERATION-3 (`model/moderation.rs`,
 //! `service/moderation.rs`).
 //!
 //! # Planes

@@ -26,6 +26,7 @@ fn what_a_refusal_tells() {
         (429, None, Verdict::NothingDone { after }),
         (503, Some("OVERLOADED"), Verdict::NothingDone { after }),
         (503, Some("OUTCOME_UNKNOWN"), Verdict::Unknown { after }),
+        (503, Some("DATABASE_OUTCOME_UNKNOWN"), Verdict::Unknown { after }),
         (500, None, Verdict::Unknown { after }),
         (502, None, Verdict::Unknown { after }),
         (504, None, Verdict::Unknown { after }),
