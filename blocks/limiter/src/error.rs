@@ -16,6 +16,7 @@ kernel::codes! {
     CHECK_INVALID = "LIMITER_CHECK_INVALID", Unprocessable, "The check cannot be decided";
     RESERVATION_INVALID = "LIMITER_RESERVATION_INVALID", Unprocessable, "The reservation is not one that this server gave";
     RESERVATION_EXPIRED = "LIMITER_RESERVATION_EXPIRED", Conflict, "The reservation has expired";
+    EXCEEDED = "LIMITER_EXCEEDED", Limited, "A rate limit is used up";
     UNAVAILABLE = "LIMITER_UNAVAILABLE", Unavailable, "The limit cannot be counted right now";
 }
 

@@ -2,6 +2,9 @@
 
 mod checks;
 pub mod headers;
+mod checks;
+pub mod headers;
+pub mod middleware;
 mod numbers;
 mod rules;
 
