@@ -44,6 +44,10 @@ section! {
         acceptable_latency: std::time::Duration = "\"250ms\"", "duration";
         /// So many requests are worked on however long they take.
         shed_floor: u32 = "32", "requests";
+        /// How often one API key may ask; bursts up to that pass. 0: not limited. With --dev nothing is.
+        key_limit_per_minute: u64 = "120000", "requests";
+        /// How often one address may ask (of IPv6, one /64), whatever keys it shows. 0: not limited.
+        address_limit_per_minute: u64 = "240000", "requests";
     }
 }
 

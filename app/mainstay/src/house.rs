@@ -15,6 +15,7 @@ use web::idempotency::{self, Idempotency};
 use crate::{
     commands::serve::Addresses,
     config::Config,
+    limits,
     numbers::{Breakers, Numbers},
     public::Front,
     rooms::{Group, Page, Room},
@@ -39,6 +40,7 @@ struct Inner {
     db: Db,
     memory: Memory,
     access: Access,
+    limiter: Limiter,
     shortener: Shortener,
     idempotency: Idempotency,
     shedder: Option<Shedder>,
@@ -104,7 +106,7 @@ impl House {
             clock: clock.clone(),
             rng: rng.clone(),
             metrics: metrics.clone(),
-            built_in: Vec::new(),
+            built_in: limits::built_in(&config, dev),
         })
         .await
         .map_err(|e| format!("limiter: {}", told(&e)))?;
@@ -154,17 +156,17 @@ impl House {
                 },
                 api: shortener::http::routes(shortener.clone()),
                 files: shortener::http::file_routes(shortener.clone()),
-                console: shortener::console::routes(shortener.clone(), streams),
+                console: shortener::console::routes(shortener.clone(), streams.clone()),
                 openapi: shortener::http::openapi,
             },
             Room {
                 name: "limiter",
                 title: "Limits",
                 group: Group::Traffic,
-                pages: &[],
+                pages: const { &[Page::new("Limits", limiter::console::PATH)] },
                 api: limiter::http::routes(limiter.clone()),
                 files: limiter::http::bare_routes(limiter.clone()).merge(limiter::grpc::routes(limiter.clone())),
-                console: Router::new(),
+                console: limiter::console::routes(limiter.clone(), streams.clone()),
                 openapi: limiter::http::openapi,
             },
             Room {
@@ -189,6 +191,7 @@ impl House {
             db,
             memory,
             access,
+            limiter,
             shortener,
             idempotency,
             shedder,
@@ -247,6 +250,10 @@ impl House {
 
     pub(crate) fn access(&self) -> &Access {
         &self.0.access
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.0.limiter
     }
 
     pub(crate) fn shortener(&self) -> &Shortener {

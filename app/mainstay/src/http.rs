@@ -10,6 +10,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, header};
 use kernel::Code;
+use limiter::http::middleware::Guard;
 use telemetry::{Golden, Reply};
 use web::docs::ErrorPage;
 
@@ -58,7 +59,9 @@ pub(crate) fn router(house: &House) -> Result<Router, String> {
     let rooms = house.rooms().iter().fold(Router::new(), |all, room| all.merge(room.api.clone()));
     let authenticated = axum::middleware::from_fn_with_state(house.access().clone(), access::auth_layer);
     let files = house.rooms().iter().fold(Router::new(), |all, room| all.merge(room.files.clone()));
-    let api = house.idempotency().layer(rooms).merge(files).layer(authenticated.clone());
+    // Inside of authentication too: whose key it is decides which limit it uses up.
+    let guard = Guard::new(house.limiter().clone(), limiter::OWN_DOMAIN).exempt(crate::limits::is_exempt);
+    let api = guard.around(house.idempotency().layer(rooms).merge(files)).layer(authenticated.clone());
 
     let own = Router::new()
         .route("/", get(|| async { Redirect::temporary(console::paths::HOME) }))

@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod house;
 mod http;
+mod limits;
 mod listen;
 mod numbers;
 mod output;

@@ -1,6 +1,7 @@
 //! Rate limits: rules on the server, decided in process or over all nodes (SD2).
 
 mod config;
+pub mod console;
 pub mod error;
 pub mod grpc;
 pub mod http;

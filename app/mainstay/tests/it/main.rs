@@ -4,6 +4,7 @@
 mod browser;
 mod commands;
 mod contract;
+mod envoy;
 mod lane;
 mod links;
 mod listeners;

@@ -115,15 +115,12 @@ impl Guard {
         let this = &*self.0;
         let project = project.unwrap_or_else(ProjectId::default_project);
         let descriptors = [descriptor];
-        let check =
-            Check { domain: &this.domain, descriptors: &descriptors, matching: Matching::Contains, cost: 1 };
+        let check = Check { domain: &this.domain, descriptors: &descriptors, matching: Matching::Contains, cost: 1 };
         let outcome = match this.limiter.try_check(&project, &check) {
             Some(outcome) => outcome,
             None => this.limiter.check(&project, &check).await,
         };
-        outcome
-            .inspect_err(|error| tracing::warn!(domain = this.domain, %error, "a limit was not decided"))
-            .ok()
+        outcome.inspect_err(|error| tracing::warn!(domain = this.domain, %error, "a limit was not decided")).ok()
     }
 
     fn descriptor(&self, request: &Request) -> Descriptor {
