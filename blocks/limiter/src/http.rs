@@ -2,8 +2,6 @@
 
 mod checks;
 pub mod headers;
-mod checks;
-pub mod headers;
 pub mod middleware;
 mod numbers;
 mod rules;

@@ -160,10 +160,6 @@ impl Limiter {
         }
     }
 
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.0.clock
-    }
-
     /// Why this node does less than it promises; `None` when it does not.
     pub fn trouble(&self) -> Option<String> {
         if self.down_since().is_some() {
