@@ -6,4 +6,5 @@ mod contract;
 mod envoy;
 mod fields;
 mod near;
+mod processes;
 mod world;

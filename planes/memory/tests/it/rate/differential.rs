@@ -48,7 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (cells, 0_u128..4, prop::bool::weighted(0.1), prop::bool::weighted(0.05)).prop_map(
             |(cells, holder, is_peek, is_stale)| Op::Charge { cells, holder, is_peek, is_stale }
         ),
-        2 => (any::<prop::sample::Index>(), -6_i64..5, prop::option::weighted(0.5, 0_u128..3))
+        2 => (any::<prop::sample::Index>(), prop_oneof![4 => -6_i64..5, 1 => -40_i64..40], prop::option::weighted(0.5, 0_u128..3))
             .prop_map(|(which, delta, once)| Op::Adjust { which: which.index(1000), delta, once }),
         4 => prop_oneof![3 => 0_u64..200, 1 => 0_u64..1500, 1 => Just(1)].prop_map(Op::Advance),
     ]
