@@ -124,6 +124,23 @@ mod tests {
         }
     }
 
+    /// A client may ask for an answer within a millisecond as often as it likes.
+    #[test]
+    fn a_deadline_that_the_client_chose_says_nothing_and_a_long_wait_does() {
+        for (took_ms, is_lower) in [(1, false), (30_000, true)] {
+            let (clock, time) = Clock::simulated(kernel::Timestamp::EPOCH);
+            let shedder = Shedder::new(&clock, &ApiConfig::default(), 4_096);
+            let most = shedder.stats().limit;
+            let read = || shedder.admit(&Arriving { method: &Method::GET, route: "/v1/links" }).ok().unwrap();
+            let reads: Vec<_> = (0..100).map(|_| read()).collect();
+            time.advance(Duration::from_millis(took_ms));
+            for read in reads {
+                read.answered(StatusCode::GATEWAY_TIMEOUT);
+            }
+            assert_eq!(shedder.stats().limit < most, is_lower, "{took_ms} ms");
+        }
+    }
+
     #[test]
     fn the_reserve_is_part_of_the_in_flight_limit() {
         let (clock, _time) = Clock::simulated(kernel::Timestamp::EPOCH);
