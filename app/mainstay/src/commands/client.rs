@@ -79,8 +79,9 @@ impl Client {
             return self.once(method, path, headers, body).map_err(|e| self.explain(&e));
         };
         let mut headers = headers.to_vec();
-        // Checks of limits count each time, whatever key they come with.
-        let key = (method == "POST" && !path.starts_with("/v1/limits/")).then(|| again.idempotency_key());
+        // Checks of limits count each time, whatever key they come with; and the answer with a new secret is not to be kept for a key.
+        let takes_key = method == "POST" && !path.starts_with("/v1/limits/") && !path.starts_with("/v1/keys");
+        let key = takes_key.then(|| again.idempotency_key());
         if let Some(key) = key.as_deref().filter(|_| !headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY)) {
             headers.push((IDEMPOTENCY_KEY, key));
         }

@@ -183,14 +183,18 @@ fn a_command_asks_again_what_is_safe_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let create = ["links", "create", "https://example.com/"];
     let change = ["links", "update", "abc", "--title", "x"];
-    for (command, answers, asked) in [
-        (&["links", "list"][..], vec![BUSY, "", UNKNOWN, DONE], 4),
-        (&create, vec![BUSY, UNKNOWN, "", DONE], 4),
-        (&create, vec![BUSY, BUSY, BUSY, BUSY], 4),
-        (&create, vec![WRONG], 1),
-        (&create, vec![LONG], 1),
-        (&change, vec![UNKNOWN], 1),
-        (&change, vec![""], 1),
+    let issue = ["keys", "create", "deploy", "--scope", "links:read"];
+    for (command, method, answers, asked) in [
+        (&["links", "list"][..], "GET", vec![BUSY, "", UNKNOWN, DONE, DONE], 4),
+        (&create, "POST", vec![BUSY, UNKNOWN, "", DONE, DONE], 4),
+        (&create, "POST", vec![BUSY, BUSY, BUSY, BUSY, DONE], 4),
+        (&create, "POST", vec![WRONG, DONE], 1),
+        (&create, "POST", vec![LONG, DONE], 1),
+        // Without a key, only what was not done is asked for again.
+        (&change, "PATCH", vec![BUSY, DONE, DONE], 2),
+        (&change, "PATCH", vec![UNKNOWN, DONE], 1),
+        (&change, "PATCH", vec!["", DONE], 1),
+        (&issue, "POST", vec![UNKNOWN, DONE], 1),
     ] {
         let name = format!("{command:?} {answers:?}");
         let script = Script::start(answers);
@@ -198,9 +202,10 @@ fn a_command_asks_again_what_is_safe_and_no_more() {
         let seen = script.asked.lock().unwrap().clone();
         assert_eq!(seen.len(), asked, "{name}: {seen:?} {}", text(&out.stderr));
         assert!(seen.iter().all(|request| *request == seen[0]), "the same key each time: {seen:?}");
-        let is_post = seen[0].starts_with("POST ");
-        assert_eq!(seen[0].split(' ').nth(2).is_some_and(|key| !key.is_empty()), is_post, "{name}: {seen:?}");
-        let told = seen.len() > 1 && name.contains("retry-after");
+        assert!(seen[0].starts_with(method), "{name}: {seen:?}");
+        let has_key = seen[0].split(' ').nth(2).is_some_and(|key| !key.is_empty());
+        assert_eq!(has_key, command == create, "{name}: {seen:?}");
+        let told = seen.len() > 1 && name.contains("retry-after: 1");
         assert!(!told || took >= Duration::from_secs(1), "Retry-After is waited for: {took:?}");
     }
 }
