@@ -10,6 +10,7 @@ use std::{
 
 use kernel::{Clock, Rng};
 use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
 
 use super::{
     Adjust, Charge, Charged, MAX_CELLS, Moment, Once, RateKey, RateStats, check_keys,
@@ -23,6 +24,8 @@ use crate::{Error, Result};
 /// Cells for which one more shard is worth it, and most shards.
 const SHARD_CELLS: usize = 4096;
 const MAX_SHARDS: usize = 256;
+/// Cells of a call that needs no memory from the heap but for its answer.
+const FEW: usize = 4;
 /// Places looked at in another shard, when that is due.
 const FAR_SWEEP: usize = 256;
 
@@ -98,11 +101,11 @@ impl Table {
             return self.charge_one(charge).map(|one| vec![one]);
         }
         check_keys(charges.iter().map(|charge| charge.key), charges.len())?;
-        let cells = charges.iter().map(|charge| self.cell(charge)).collect::<Result<Vec<_>>>()?;
+        let cells = charges.iter().map(|charge| self.cell(charge)).collect::<Result<SmallVec<[Cell; FEW]>>>()?;
         distinct(&cells)?;
         let mut held = self.lock_all(cells.iter().map(|cell| cell.id));
         let now = self.ticker.now();
-        let mut seen = Vec::with_capacity(cells.len());
+        let mut seen: SmallVec<[Seen; FEW]> = SmallVec::new();
         for (cell, charge) in cells.iter().zip(charges) {
             seen.push(look(held.of(cell.id)?, cell, now, charge.cost)?);
         }
@@ -250,7 +253,7 @@ pub(crate) fn holder(form: &Form, holder: Option<u128>) -> Result<Option<u128>> 
 }
 
 struct Held<'a> {
-    guards: Vec<(usize, MutexGuard<'a, Shard>)>,
+    guards: SmallVec<[(usize, MutexGuard<'a, Shard>); FEW]>,
     shards: usize,
 }
 
