@@ -32,14 +32,7 @@ async fn follow(limiter: Limiter, shutdown: Shutdown) {
     let mut changes = limiter.db().watch(store::TOPIC);
     let mut is_failing = false;
     loop {
-        tokio::select! {
-            change = changes.recv() => match change {
-                Ok(Change::Key(_) | Change::Resync) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            },
-            () = clock.sleep(POLL) => {}
-            () = shutdown.wait() => return,
-        }
+        // First of all once: what changed before this node listened woke nobody.
         match limiter.refresh().await {
             Ok(()) => is_failing = false,
             Err(error) if !is_failing => {
@@ -49,6 +42,14 @@ async fn follow(limiter: Limiter, shutdown: Shutdown) {
             Err(_) => {}
         }
         limiter.show_state();
+        tokio::select! {
+            change = changes.recv() => match change {
+                Ok(Change::Key(_) | Change::Resync) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            () = clock.sleep(POLL) => {}
+            () = shutdown.wait() => return,
+        }
     }
 }
 

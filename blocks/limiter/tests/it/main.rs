@@ -3,8 +3,12 @@
 
 mod checks;
 mod contract;
+mod down;
 mod envoy;
 mod fields;
+mod file;
+mod http;
 mod near;
 mod processes;
+mod reserve;
 mod world;

@@ -67,7 +67,8 @@ impl World {
 
     /// Connections of a node's own to a Redis.
     pub(crate) fn redis(&self, redis: &testkit::Redis) -> Memory {
-        let options = RedisOptions::single(redis.url());
+        // Long enough for a busy machine: a slow answer would be counted elsewhere.
+        let options = RedisOptions { operation_timeout: Duration::from_secs(10), ..RedisOptions::single(redis.url()) };
         Memory::redis(options, Clock::system(), Rng::system(), &self.lifecycle.tasks(Stage::Planes)).unwrap()
     }
 
