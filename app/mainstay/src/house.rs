@@ -1,6 +1,15 @@
 //! The composition root: opens the planes, starts the rooms on them, and hands each what it needs.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use access::Access;
 use axum::Router;
@@ -8,6 +17,7 @@ use database::{Db, Engine};
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
 use limiter::Limiter;
 use memory::{EngineKind, Memory};
+use resilience::BreakerState;
 use shortener::Shortener;
 use telemetry::{Check, Condition, Golden, Health, Metrics, golden, process::ProcessCollector};
 use web::idempotency::{self, Idempotency};
@@ -132,6 +142,9 @@ impl House {
         .map_err(|e| format!("shortener: {}", told(&e)))?;
         metrics.registry("planes").add_collector(Breakers { shortener: shortener.clone() });
         shortener.start(&lifecycle.tasks(Stage::Systems));
+        if let Some(shedder) = &shedder {
+            probe_shedding(&health, shedder, lifecycle);
+        }
         probe_rooms(&health, &db, &shortener, lifecycle);
         probe_limiter(&health, &limiter, lifecycle);
 
@@ -333,6 +346,18 @@ fn probe_planes(health: &Health, db: &Db, memory: &Memory, lifecycle: &Lifecycle
     });
 }
 
+fn probe_shedding(health: &Health, shedder: &Shedder, lifecycle: &Lifecycle) {
+    let (tasks, shedder) = (lifecycle.tasks(Stage::Telemetry), shedder.clone());
+    let before = Arc::new(AtomicU64::new(0));
+    health.probe(&tasks, "api", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let stats = shedder.stats();
+        let refused = stats.refused_counts.iter().sum();
+        let is_shedding = before.swap(refused, Ordering::Relaxed) != refused;
+        let told = format!("requests are refused: {} at once are what is done in time", stats.limit);
+        std::future::ready(if is_shedding { Condition::Degraded(told) } else { Condition::Serving })
+    });
+}
+
 fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Lifecycle) {
     let tasks = lifecycle.tasks(Stage::Telemetry);
     let (db, shortener) = (db.clone(), shortener.clone());
@@ -349,7 +374,9 @@ fn probe_rooms(health: &Health, db: &Db, shortener: &Shortener, lifecycle: &Life
     health.probe(&tasks, "shortener", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
         let (db, shortener) = (db.clone(), shortener.clone());
         async move {
-            if db.ping().await.is_err() {
+            if shortener.breaker().state == BreakerState::Open {
+                Condition::Degraded("the database fails or hangs: only links in the cache are served".to_owned())
+            } else if db.ping().await.is_err() {
                 Condition::Degraded("without the database only links in the cache are served".to_owned())
             } else if shortener.is_degraded() {
                 Condition::Degraded("without Redis other nodes hear of changes only when their cache ages".to_owned())

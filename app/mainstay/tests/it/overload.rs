@@ -75,6 +75,10 @@ fn when_writes_hang_reads_and_files_are_shed_and_the_console_still_gets_in() {
         let console = send("GET", &format!("{}/console", node.api), &[("mainstay-timeout", "500ms")], None);
         assert!(!console.body.contains("OVERLOADED"), "{}", console.body);
         assert_eq!(get(&format!("{}/health/live", node.api)).status, 200);
+        wait("the node says so", || {
+            let parts = get(&format!("{}/health/ready", node.api)).body;
+            parts.contains("requests are refused").then_some(())
+        });
         proxy.heal();
     });
 
