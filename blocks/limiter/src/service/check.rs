@@ -167,8 +167,14 @@ impl Limiter {
         let mut now = self.0.clock.now();
         for _ in 0..2 {
             let cells = Cells::new(project, plan, now);
-            match self.0.space.try_charge(&cells.charges(plan, None)) {
-                Some(Ok(charged)) => return Ok(exact(&charged)),
+            let charges = cells.charges(plan, None);
+            let charged = match &charges[..] {
+                // What most checks come to; nothing is allocated for it.
+                [one] => self.0.space.try_charge_one(one).map(|charged| charged.map(|one| exact(&[one]))),
+                several => self.0.space.try_charge(several).map(|charged| charged.map(|all| exact(&all))),
+            };
+            match charged {
+                Some(Ok(answers)) => return Ok(answers),
                 // The engine's clock is the one that counts.
                 Some(Err(memory::Error::WindowPassed { at })) => now = at.timestamp(),
                 Some(Err(e)) => return Err(kernel::Problem::from(e).into()),
