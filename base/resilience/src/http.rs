@@ -26,7 +26,9 @@ impl Verdict {
     /// would be the same again.
     pub fn of_status(status: u16, code: Option<&str>, after: Option<Duration>) -> Self {
         match status {
-            503 if code.is_some_and(|code| code.ends_with(kernel::error::OUTCOME_UNKNOWN.name)) => Self::Unknown { after },
+            503 if code.is_some_and(|code| code.ends_with(kernel::error::OUTCOME_UNKNOWN.name)) => {
+                Self::Unknown { after }
+            }
             429 | 503 => Self::NothingDone { after },
             408 | 425 | 500 | 502 | 504 => Self::Unknown { after },
             _ => Self::Final,
