@@ -6,6 +6,7 @@
 mod client;
 mod create;
 mod group_commit;
+mod limits;
 mod machine;
 mod mainstay;
 mod redirect;
@@ -25,6 +26,9 @@ cargo run --release --package bench -- NAME [--seconds N] [--rounds N] [--set SE
   redirect       the public listener (with the settings of --set) against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
   steady         1,000 redirects and 100 creations a second at a constant rate (open loop) with SQLite: latencies, and the server's CPU
   create         POST /v1/links over HTTP with SQLite and with PostgreSQL, both fully durable
+  limits-process decisions of the rate limiter in this process, beside throttlecrab's library
+  limits-network decisions over HTTP and gRPC, beside throttlecrab-server
+  limits-shared  decisions over Redis, beside a plain GCRA script as redis-cell has it
   start          the release binary from nothing to ready, and the memory it holds then, as `mainstay tour` sees them
   year           charts over a year with 50 million clicks on one link (--clicks N), made by visits on a simulated clock
 
@@ -59,6 +63,9 @@ fn main() -> ExitCode {
         Some("redirect") => redirect::run(effort(8), &settings),
         Some("steady") => steady::run(effort(30), &settings),
         Some("create") => create::run(effort(5)),
+        Some("limits-process") => limits::in_process(effort(3)),
+        Some("limits-network") => limits::over_the_network(effort(5), &settings),
+        Some("limits-shared") => limits::shared(effort(5)),
         Some("start") => start::run(rounds),
         Some("year") => year::run(option("--clicks").unwrap_or(50_000_000).max(1)),
         _ => {

@@ -8,6 +8,8 @@ use serde_json::Value;
 const FOLLOW: &str = include_str!("../lua/zipf.lua");
 /// Creates links.
 const CREATE: &str = include_str!("../lua/create.lua");
+/// Checks rate limits of the server that is its argument.
+const LIMITS: &str = include_str!("../lua/limits.lua");
 
 /// What one run saw.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,11 @@ pub(crate) fn follow(port: u16, folder: &Path, paths: &Path, seconds: u64) -> Lo
 /// Creates links over 64 connections.
 pub(crate) fn create(port: u16, folder: &Path, seconds: u64) -> Load {
     run(port, folder, CREATE, None, seconds)
+}
+
+/// Checks rate limits over 64 connections, as `server` wants to be asked.
+pub(crate) fn check(port: u16, folder: &Path, server: &str, seconds: u64) -> Load {
+    run(port, folder, LIMITS, Some(Path::new(server)), seconds)
 }
 
 fn run(port: u16, folder: &Path, text: &str, argument: Option<&Path>, seconds: u64) -> Load {

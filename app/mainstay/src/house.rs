@@ -26,6 +26,7 @@ use crate::{
     commands::serve::Addresses,
     config::Config,
     limits,
+    listen::checks::{self, Checks},
     numbers::{Breakers, Numbers},
     public::Front,
     rooms::{Group, Page, Room},
@@ -225,6 +226,18 @@ impl House {
     /// What the public listener serves.
     pub(crate) fn public(&self) -> Front {
         Front::new(&self.0.shortener, &self.0.golden, &self.0.clock, &self.0.config.public)
+    }
+
+    /// What answers checks of rate limits on the API listener.
+    pub(crate) fn checks(&self) -> Checks {
+        Checks {
+            access: self.0.access.clone(),
+            limiter: self.0.limiter.clone(),
+            route: self.0.golden.route("POST", checks::PATH),
+            clock: self.0.clock.clone(),
+            rng: self.0.rng.clone(),
+            timeout: self.0.config.api.header_timeout,
+        }
     }
 
     /// The listeners answer: the node is ready as far as they go.

@@ -14,7 +14,7 @@ use limiter::http::middleware::Guard;
 use telemetry::{Golden, Reply};
 use web::docs::ErrorPage;
 
-use crate::house::House;
+use crate::{house::House, listen::checks};
 
 mod texts {
     include!(concat!(env!("OUT_DIR"), "/error_texts.rs"));
@@ -78,6 +78,7 @@ pub(crate) fn router(house: &House) -> Result<Router, String> {
     let mut options = web::StackOptions::new(house.config().http.clone(), house.clock().clone(), house.rng().clone())
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     options.admission = house.shedder().map(|shedder| Arc::new(shedder.clone()) as Arc<dyn web::Admission>);
+    options.quiet_paths = vec![checks::PATH.to_owned(), limiter::grpc::PATH.to_owned()];
     options.on_request = Some(Arc::new(observer(house.golden().clone())));
     options.on_span = Some(Arc::new(|span: &tracing::Span, trace: &web::trace::TraceContext| {
         telemetry::propagation::join(

@@ -50,7 +50,10 @@ mod worker;
 
 pub use config::{AccessConfig, MIN_ROOT_SECRET_CHARS};
 pub use error::Error;
-pub use http::{caller::Caller, layer::auth_layer};
+pub use http::{
+    caller::Caller,
+    layer::{auth_layer, try_identify},
+};
 pub use identity::Principal;
 pub use model::{AuditEntry, AuditFilter, Issued, Key, KeyState, NewKey, Project};
 pub use service::{Access, Options, Session, SessionToken, Stats};

@@ -42,6 +42,8 @@ use rls::{
 
 /// The largest request, in bytes: 32 descriptors with the longest entries that are taken fit well.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// Where it is called.
+pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 const DAY: Duration = Duration::from_hours(24);
 

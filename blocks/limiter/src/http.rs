@@ -13,6 +13,8 @@ use axum::{
 };
 use utoipa::OpenApi;
 
+pub use checks::try_check;
+
 use crate::service::{Limiter, MAX_RULE_BYTES};
 
 /// Rules as people write them are longer than as they are kept.

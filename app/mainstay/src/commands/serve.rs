@@ -80,7 +80,7 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failed> {
         tls.watch(&tasks, clock.clone());
     }
     let router = house.router()?;
-    listen::api::serve(api, router, tls_api, &config.api, &clock, &tasks).map_err(|e| e.to_string())?;
+    listen::api::serve(api, router, house.checks(), tls_api, &config.api, &clock, &tasks).map_err(|e| e.to_string())?;
     listen::public::serve(publics, &house.public(), tls_public.as_ref(), &config.public, &clock, &tasks);
     house.set_started();
     until_ready(&house, &lifecycle).await;

@@ -12,7 +12,10 @@ use std::{
 use axum::{Router, extract::ConnectInfo};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use kernel::{Clock, OnPanic, Shutdown, Tasks};
@@ -23,7 +26,7 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use super::tls::Tls;
+use super::{checks::Checks, lane::Rewind, tls::Tls};
 use crate::config::ApiConfig;
 
 /// How long a TLS handshake may take.
@@ -34,6 +37,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 struct Accept {
     listener: Arc<TcpListener>,
     router: Router,
+    checks: Checks,
     tls: Option<Tls>,
     permits: Arc<Semaphore>,
     header_timeout: Duration,
@@ -45,6 +49,7 @@ struct Accept {
 pub(crate) fn serve(
     listener: std::net::TcpListener,
     router: Router,
+    checks: Checks,
     tls: Option<Tls>,
     config: &ApiConfig,
     clock: &Clock,
@@ -53,6 +58,7 @@ pub(crate) fn serve(
     let accept = Accept {
         listener: Arc::new(TcpListener::from_std(listener)?),
         router,
+        checks,
         tls,
         permits: Arc::new(Semaphore::new(config.max_connections)),
         header_timeout: config.header_timeout,
@@ -73,12 +79,15 @@ impl Accept {
             self.tasks.spawn("api-connection", async move {
                 let _permit = permit;
                 match &this.tls {
-                    None => this.connection(stream, peer, watcher).await,
+                    None => this.connection(stream, peer, watcher, &shutdown).await,
                     Some(tls) => {
                         let handshake = this.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
                         // A handshake is no request yet: shutdown need not wait for it.
                         match shutdown.or(handshake).await {
-                            Some(Some(Ok(stream))) => this.connection(stream, peer, watcher).await,
+                            Some(Some(Ok(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                                this.by_hyper(Rewind::new(Vec::new(), stream), peer, watcher).await;
+                            }
+                            Some(Some(Ok(stream))) => this.connection(stream, peer, watcher, &shutdown).await,
                             Some(Some(Err(e))) => tracing::debug!(error = %e, %peer, "TLS handshake failed"),
                             _ => {}
                         }
@@ -90,7 +99,19 @@ impl Accept {
         graceful.shutdown().await;
     }
 
-    async fn connection<S>(&self, stream: S, peer: SocketAddr, watcher: hyper_util::server::graceful::Watcher)
+    /// Serves checks of rate limits by itself, until something else is asked.
+    async fn connection<S>(&self, stream: S, peer: SocketAddr, watcher: Watcher, shutdown: &Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self.checks.serve(stream, shutdown).await {
+            Ok(Some(stream)) => self.by_hyper(stream, peer, watcher).await,
+            Ok(None) => {}
+            Err(e) => tracing::debug!(error = %e, %peer, "connection ended with an error"),
+        }
+    }
+
+    async fn by_hyper<S>(&self, stream: S, peer: SocketAddr, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

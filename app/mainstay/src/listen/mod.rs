@@ -1,6 +1,7 @@
 //! The listeners: API and console on the multi-thread runtime, the public one on a thread per core.
 
 pub(crate) mod api;
+pub(crate) mod checks;
 pub(crate) mod client;
 mod lane;
 pub(crate) mod public;

@@ -79,6 +79,8 @@ pub struct StackOptions {
     pub on_span: Option<OnSpan>,
     /// Paths that pass the in-flight limit and are logged at debug level: health and metrics.
     pub exempt_paths: Vec<String>,
+    /// Further paths that are logged at debug level: what is asked before every request of another server would bury the rest.
+    pub quiet_paths: Vec<String>,
     /// Counts requests under way.
     pub in_flight: InFlight,
     /// Asked for every request within the in-flight limit.
@@ -94,7 +96,17 @@ impl StackOptions {
         }
         let in_flight = InFlight::new(config.in_flight_limit);
         let exempt_paths = ["/health/live", "/health/ready", "/metrics"].map(str::to_owned).to_vec();
-        Ok(Self { config, clock, rng, on_request: None, on_span: None, exempt_paths, in_flight, admission: None })
+        Ok(Self {
+            config,
+            clock,
+            rng,
+            on_request: None,
+            on_span: None,
+            exempt_paths,
+            quiet_paths: Vec::new(),
+            in_flight,
+            admission: None,
+        })
     }
 }
 

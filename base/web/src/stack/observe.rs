@@ -164,7 +164,7 @@ impl Observed {
             };
         }
         // Probes every few seconds would bury the rest.
-        if self.options.exempt_paths.contains(&self.path) {
+        if self.options.exempt_paths.contains(&self.path) || self.options.quiet_paths.contains(&self.path) {
             access!(tracing::Level::DEBUG);
         } else {
             access!(tracing::Level::INFO);

@@ -35,6 +35,16 @@ pub async fn auth_layer(State(access): State<Access>, mut req: Request, next: Ne
     }
 }
 
+/// Who asks, where that is known without waiting, for listeners that answer some requests by themselves. `None` says nothing about the
+/// caller: then [`auth_layer`] has to decide. Only for requests that no page caused: without `Origin`, `Sec-Fetch-Site` and
+/// `Mainstay-Project`.
+pub fn try_identify(access: &Access, authorization: Option<&str>, host: &str) -> Option<Principal> {
+    match authorization {
+        Some(text) => access.try_authenticate(bearer_of(text)?),
+        None => (access.is_dev() && site::is_loopback_name(host)).then(Principal::dev),
+    }
+}
+
 /// Puts the caller where handlers, logs and the idempotency layer look.
 pub(crate) fn admit(req: &mut Request, principal: Principal) {
     let scope = format!("{}/{}", principal.project, principal.actor());
@@ -91,9 +101,11 @@ pub(crate) fn peer(req: &Request) -> Option<IpAddr> {
 /// The key in `Authorization`; an error when there is one of another sort.
 fn bearer(headers: &HeaderMap) -> Option<Result<&str, Error>> {
     let value = headers.get(header::AUTHORIZATION)?;
-    let key = value.to_str().ok().and_then(|text| {
-        let (scheme, key) = text.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key)
-    });
+    let key = value.to_str().ok().and_then(bearer_of);
     Some(key.ok_or(Error::KeyMalformed(identity::KeyError::Form)))
+}
+
+fn bearer_of(text: &str) -> Option<&str> {
+    let (scheme, key) = text.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key)
 }

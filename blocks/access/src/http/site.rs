@@ -31,7 +31,11 @@ fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
 /// Whether the host that was asked is this machine by name: the defence of `--dev` against a foreign name that was pointed at
 /// 127.0.0.1 (DNS rebinding). A request without any host did not come from a browser.
 pub(crate) fn is_loopback_host(headers: &HeaderMap, uri: &Uri) -> bool {
-    let Some(host) = host(headers, uri) else { return true };
+    host(headers, uri).is_none_or(is_loopback_name)
+}
+
+/// The same of the text of a `Host`.
+pub(crate) fn is_loopback_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

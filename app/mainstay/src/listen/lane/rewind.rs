@@ -16,7 +16,7 @@ pub(crate) struct Rewind<I> {
 }
 
 impl<I> Rewind<I> {
-    pub(super) fn new(before: Vec<u8>, stream: I) -> Self {
+    pub(crate) fn new(before: Vec<u8>, stream: I) -> Self {
         Self { before, stream }
     }
 }
