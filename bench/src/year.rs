@@ -125,6 +125,18 @@ async fn world(folder: &Path) -> World {
     let countries = folder.join("countries.mmdb");
     std::fs::write(&countries, testkit::mmdb::countries(&networks)).expect("the folder can be written");
     let metrics = Metrics::new();
+    let memory = Memory::local(LocalOptions::default(), clock.clone(), Rng::system());
+    let limiter = limiter::Limiter::open(limiter::Deps {
+        config: limiter::LimiterConfig::default(),
+        db: db.clone(),
+        memory: memory.clone(),
+        access: access.clone(),
+        clock: clock.clone(),
+        rng: Rng::system(),
+        metrics: metrics.clone(),
+        built_in: Vec::new(),
+    });
+    let limiter = limiter.await.expect("it opens");
     let shortener = Shortener::open(Deps {
         config: ShortenerConfig {
             creation_limit_per_minute: 0,
@@ -134,7 +146,8 @@ async fn world(folder: &Path) -> World {
         },
         public_url: "https://go.example.com".to_owned(),
         db: db.clone(),
-        memory: Memory::local(LocalOptions::default(), clock.clone(), Rng::system()),
+        memory,
+        limiter,
         access,
         clock,
         rng: Rng::system(),

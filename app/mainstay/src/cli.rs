@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+mod limits;
 mod links;
 
+pub(crate) use limits::*;
 pub(crate) use links::*;
 
 /// Every backend system that a product stands on, in one binary.
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Tour(TourArgs),
     /// Short links of a running server
     Links(Box<LinksArgs>),
+    /// Rate limits of a running server: ask, reserve, change rules
+    Limits(Box<LimitsArgs>),
     /// Hosts on which short links answer
     Domains(DomainsArgs),
     /// Campaign parameters under a name, for new links

@@ -134,6 +134,7 @@ impl House {
             public_url: first_of(&config.shortener.public_url, &addresses.public),
             db: db.clone(),
             memory: memory.clone(),
+            limiter: limiter.clone(),
             access: access.clone(),
             clock: clock.clone(),
             rng: rng.clone(),

@@ -17,6 +17,7 @@ pub(crate) fn built_in(config: &Config, dev: bool) -> Vec<RuleSpec> {
     api.into_iter()
         .filter(|(_, _, limit, _)| *limit > 0 && !dev)
         .map(|(name, key, limit, what)| rule(name, key, limit, what))
+        .chain(config.shortener.built_in_limits())
         .collect()
 }
 

@@ -49,6 +49,11 @@ fn run(command: Command) -> Result<(), Failed> {
         Command::Migrate(args) => block_on(commands::migrate::run(&args)),
         Command::Tour(args) => commands::tour::run(&args).map_err(Failed::from),
         Command::Links(args) => commands::links::run(&args).map_err(Failed::from),
+        Command::Limits(args) => {
+            let may_go_on = commands::limits::run(&args)?;
+            let refused = || Failed { message: "it may not go on".to_owned(), exit_code: 3 };
+            may_go_on.then_some(()).ok_or_else(refused)
+        }
         Command::Domains(args) => commands::domains::run(&args).map_err(Failed::from),
         Command::UtmTemplates(args) => commands::domains::templates(&args).map_err(Failed::from),
         Command::Completions { shell } => {

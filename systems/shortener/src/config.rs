@@ -4,6 +4,13 @@ use kernel::{
     ByteSize,
     config::{ConfigError, ConfigValue, Origin},
 };
+use limiter::{
+    RuleSpec,
+    model::{Algorithm, KeySpec, LimitSpec, Mode, Sharing, Span, WhenDown},
+};
+
+/// By what the limiter knows the creation of a link.
+pub(crate) const CREATION: (&str, &str) = ("action", "create_link");
 
 /// What search engines are told about short URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,6 +108,34 @@ kernel::section! {
 const ALONE_MAX_AGE: std::time::Duration = std::time::Duration::from_mins(10);
 
 impl ShortenerConfig {
+    /// The limits that hold for every project until it has rules of the same names in the domain `mainstay`: creations in each minute
+    /// of the clock, over all nodes. Around the turn of a minute up to twice as many may pass in 60 seconds. While Redis is away every
+    /// node counts for itself.
+    pub fn built_in_limits(&self) -> Vec<RuleSpec> {
+        let (key, value) = CREATION;
+        let limit = LimitSpec {
+            algorithm: Algorithm::FixedWindow,
+            limit: self.creation_limit_per_minute,
+            window: Some(Span(std::time::Duration::from_mins(1))),
+            period: None,
+            calendar: None,
+            burst: None,
+            lease: None,
+        };
+        let rule = RuleSpec {
+            name: "link-creations".to_owned(),
+            description: "Links that a project creates (imports are apart)".to_owned(),
+            keys: vec![KeySpec { key: key.to_owned(), value: Some(value.to_owned()), is_shared: false }],
+            limit,
+            cost_from: None,
+            mode: Mode::Enforce,
+            when_down: WhenDown::Local,
+            sharing: Sharing::Exact,
+            overrides: Vec::new(),
+        };
+        if self.creation_limit_per_minute == 0 { Vec::new() } else { vec![rule] }
+    }
+
     /// For the only process that changes links, as the one that holds a SQLite file is: what it changes it forgets at once, no
     /// invalidation can be lost, and asking again every few seconds only costs.
     #[must_use]

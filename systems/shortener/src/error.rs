@@ -128,10 +128,12 @@ pub enum Error {
     /// The project creates more links than it may.
     #[error("rate limited")]
     RateLimited {
-        /// The most links that the project may create in a minute.
-        limit_per_minute: u64,
-        /// When the next one may be created.
-        retry_after: Duration,
+        /// The most links that the project may create in `window`.
+        limit: u64,
+        /// The window of the rule that refuses.
+        window: Duration,
+        /// When the next one may be created; `None` when no waiting helps.
+        retry_after: Option<Duration>,
     },
     /// The key may not moderate.
     #[error("not a moderator")]
@@ -309,11 +311,16 @@ impl From<Error> for Problem {
                 &BLOCKS_FULL,
                 "The list holds 10000 entries; remove some, or keep them in the file `shortener.block_list`.",
             ),
-            Error::RateLimited { limit_per_minute, retry_after } => Self::new(
-                &RATE_LIMITED,
-                format!("This project may create {limit_per_minute} links a minute; wait as long as Retry-After says."),
-            )
-            .retry_after(retry_after),
+            Error::RateLimited { limit, window, retry_after } => {
+                let window = kernel::limits::format_duration(window);
+                let detail =
+                    format!("This project may create {limit} links in {window}; wait as long as Retry-After says.");
+                let problem = Self::new(&RATE_LIMITED, detail);
+                match retry_after {
+                    Some(after) => problem.retry_after(after),
+                    None => problem,
+                }
+            }
             Error::CodesExhausted => {
                 Self::new(&CODES_EXHAUSTED, "No free code was found; try again, and tell the operator if it stays so.")
             }

@@ -35,7 +35,7 @@
 //! `service/moderation.rs`).
 //!
 //! # Planes
-//! database: links, ids, rollups. memory: invalidations (lost ones cost at most promise 4), rate of creations (bounded local).
+//! database: links, ids, rollups. memory: invalidations (lost ones cost at most promise 4). Creations are limited by `blocks/limiter`.
 //!
 //! # Limits
 //! [`ShortenerConfig`]; [`model::MAX_URL_CHARS`], [`model::MAX_POINTS`], pages of at most 200 links.

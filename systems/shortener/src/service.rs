@@ -9,7 +9,6 @@ mod export;
 mod import_work;
 mod imports;
 mod invalidation;
-mod limit;
 mod links;
 mod moderation;
 mod near;
@@ -23,6 +22,7 @@ use std::{net::IpAddr, sync::Arc};
 use access::Access;
 use database::Db;
 use kernel::{Clock, CursorKey, Problem, ProjectId, Rng, Timestamp};
+use limiter::Limiter;
 use memory::Memory;
 use resilience::{FlightLimits, SingleFlight};
 
@@ -40,7 +40,6 @@ use self::{
     clicks::{Click, Clicks, Countries, Remembered, SALT_GRACE, Salts},
     domains::Domains,
     invalidation::Invalidations,
-    limit::CreationLimit,
     moderation::ReportLimit,
     near::{Near, Spot, SpotRef},
     passwords::Passwords,
@@ -76,8 +75,10 @@ pub struct Deps {
     pub public_url: String,
     /// Links and rollups.
     pub db: Db,
-    /// Invalidations between nodes, and the rate of creations.
+    /// Invalidations between nodes.
     pub memory: Memory,
+    /// How many links a project may create; opened with [`ShortenerConfig::built_in_limits`] among its own rules.
+    pub limiter: Limiter,
     /// Secrets and the audit log.
     pub access: Access,
     /// Time.
@@ -112,7 +113,7 @@ struct Shared {
     visitors: Visitors,
     passwords: Passwords,
     invalidations: Invalidations,
-    limit: CreationLimit,
+    limiter: Limiter,
     report_limit: ReportLimit,
     block_lists: BlockLists,
     /// The port of the installation's own short URLs.
@@ -130,7 +131,7 @@ impl std::fmt::Debug for Shortener {
 impl Shortener {
     /// Brings its tables up to date and makes the handle. [`Shortener::start`] starts what runs in the background.
     pub async fn open(deps: Deps) -> Result<Self, Problem> {
-        let Deps { config, public_url, db, memory, access, clock, rng, metrics } = deps;
+        let Deps { config, public_url, db, memory, limiter, access, clock, rng, metrics } = deps;
         db.migrate("shortener", store::MIGRATIONS).await?;
         let telemetry = Telemetry::new(&metrics.registry("shortener"));
         let writer = kernel::id::uuid_v7(&clock, &rng).simple().to_string();
@@ -159,7 +160,7 @@ impl Shortener {
             report_limit: ReportLimit::new(&memory, clock.clone(), &access.secret("shortener.reporters")),
             block_lists,
             own_port: url::Url::parse(&public_url).ok().and_then(|url| url.port_or_known_default()),
-            limit: CreationLimit::new(&memory, clock.clone(), config.creation_limit_per_minute),
+            limiter,
             telemetry,
             config,
             rng,

@@ -6,6 +6,7 @@ pub(crate) mod check_config;
 pub(crate) mod client;
 pub(crate) mod domains;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod links;
 pub(crate) mod migrate;
 pub(crate) mod serve;

@@ -1,11 +1,15 @@
 //! Making, reading, changing and deleting links.
 
+use std::time::Duration;
+
 use identity::Principal;
 use kernel::{Problem, ProjectId, Timestamp};
+use limiter::{Check, Descriptor, Matching};
 use serde_json::{Map, Value, json};
 
 use super::{Shortener, near::SpotRef};
 use crate::{
+    config::CREATION,
     error::Error,
     model::{
         Alias, Code, Destination, DomainId, Invalid, Link, LinkId, LinkSettings, LinkState, LinkWithClicks, Password,
@@ -121,15 +125,30 @@ pub struct LinkPage {
 }
 
 impl Shortener {
+    /// Counts one creation, or refuses it.
+    async fn take_creation(&self, project: &ProjectId) -> Result<(), Error> {
+        let descriptors = [Descriptor::new([CREATION])];
+        let check =
+            Check { domain: limiter::OWN_DOMAIN, descriptors: &descriptors, matching: Matching::Contains, cost: 1 };
+        let outcome = self.0.limiter.check(project, &check).await.map_err(Problem::from)?;
+        if outcome.is_allowed {
+            return Ok(());
+        }
+        self.0.telemetry.links_limited.inc();
+        let refusing = outcome.decisions.iter().find(|decision| !decision.is_allowed && !decision.is_shadow);
+        Err(Error::RateLimited {
+            limit: refusing.map_or(0, |decision| decision.limit),
+            window: refusing.map_or(Duration::ZERO, |decision| decision.window),
+            retry_after: outcome.retry_after,
+        })
+    }
+
     /// Makes a link: under its alias, or under the code of a fresh id. Committed when this returns.
     pub async fn create(&self, principal: &Principal, new: NewLink) -> Result<Created, Error> {
         let this = &*self.0;
         let token = new.token.clone();
         let draft = self.draft(principal, new).await?;
-        if let Err(e) = this.limit.take(&principal.project).await {
-            this.telemetry.links_limited.inc();
-            return Err(e);
-        }
+        self.take_creation(&principal.project).await?;
         for _ in 0..CODE_ATTEMPTS {
             let id = this.blocks.take().await.map_err(Problem::from)?;
             let link = draft.with_id(id, &this.codes).ok_or(Error::CodesExhausted)?;

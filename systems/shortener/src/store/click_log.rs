@@ -154,10 +154,7 @@ pub(crate) async fn roll_projects(
     let parts: Vec<_> = parts.collect();
     let part_count = parts.len() as u64;
     let ended = tx
-        .exec_many(
-            "DELETE FROM shortener_click_log_parts WHERE writer = $1 AND seq = $2 AND rolled_to = $3",
-            parts,
-        )
+        .exec_many("DELETE FROM shortener_click_log_parts WHERE writer = $1 AND seq = $2 AND rolled_to = $3", parts)
         .await?;
     if marked != segments.len() as u64 || ended != part_count {
         return Err(RollError::Taken);

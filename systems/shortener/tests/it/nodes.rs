@@ -172,14 +172,18 @@ async fn a_rate_holds_over_all_nodes() {
     let mut world =
         House { world: World::on_postgres(house.url.clone(), |c| c.creation_limit_per_minute = 10).await, ..house };
     let (one, two) = (world.node().await, world.node().await);
-    let mut made = 0;
+    let minute = || Clock::system().now().floor(Duration::from_mins(1));
+    let (mut made, before) = (0, minute());
     for i in 0..40 {
         let node = if i % 2 == 0 { &one } else { &two };
         made += u32::from(node.create(crate::world::link("https://example.com/")).await.is_ok());
     }
-    assert_eq!(made, 10);
+    // Redis goes by its own clock, whose minute may have turned meanwhile.
+    assert!(made == 10 || (minute() != before && made <= 20), "{made}");
     // Without Redis each node counts for itself, from nothing.
     world.redis.stop();
+    // A refusal is remembered for a second.
+    world.world.sim.advance(Duration::from_secs(1));
     let mut made = 0;
     for i in 0..60 {
         let node = if i % 2 == 0 { &one } else { &two };

@@ -8,6 +8,7 @@ use database::{Db, Durability, PostgresOptions, SqliteOptions};
 use http_body_util::BodyExt as _;
 use identity::Principal;
 use kernel::{Clock, Lifecycle, ProjectId, Rng, Secret, SimClock, Stage, Timestamp};
+use limiter::{Limiter, LimiterConfig};
 use memory::{LocalOptions, Memory};
 use shortener::{Created, Deps, Error, NewLink, Redirector, Shortener, ShortenerConfig, Visit};
 use telemetry::Metrics;
@@ -86,11 +87,24 @@ impl World {
     /// A node with planes of its own.
     pub(crate) async fn node_on(&self, db: Db, memory: Memory) -> Node {
         let metrics = Metrics::new();
+        let limiter = Limiter::open(limiter::Deps {
+            config: LimiterConfig::default(),
+            db: db.clone(),
+            memory: memory.clone(),
+            access: self.access.clone(),
+            clock: self.clock.clone(),
+            rng: Rng::system(),
+            metrics: metrics.clone(),
+            built_in: self.config.built_in_limits(),
+        })
+        .await
+        .unwrap();
         let shortener = Shortener::open(Deps {
             config: self.config.clone(),
             public_url: "https://go.example.com".to_owned(),
             db,
             memory,
+            limiter,
             access: self.access.clone(),
             clock: self.clock.clone(),
             rng: Rng::system(),
