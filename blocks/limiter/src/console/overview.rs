@@ -6,14 +6,13 @@ use axum::{
     response::Response,
 };
 use console::{
-    Chrome, Column, Head, Link, Markup, RequestBox, Row, Status, Table, Tile, badge, empty, format, html, live,
-    section, tiles,
+    Chrome, Column, Head, Link, Markup, RequestBox, Row, Status, Table, Tile, empty, format, html, live, section, tiles,
 };
 use http::StatusCode;
 use kernel::{Problem, ProjectId};
 
-use super::{Fragments, Pages, STREAM, answer, events};
-use crate::{Limiter, RuleStats, SYSTEM, Stats, model::Mode};
+use super::{Fragments, OPEN, PATH, Pages, STREAM, answer, domain, events};
+use crate::{DomainSummary, Limiter, RuleStats, SYSTEM, Stats};
 
 /// The page.
 pub(super) async fn page(
@@ -26,7 +25,11 @@ pub(super) async fn page(
         let head = Head::new("Limits", "How often things may be done, who is refused, and the rules that decide it.")
             .live(Link::new(STREAM));
         let parts = fragments(&chrome, &limiter, caller.project());
-        let body = html! { @for (id, content) in parts { (live::fragment(id, content)) } };
+        let domains = limiter.domains(caller.project()).await?;
+        let body = html! {
+            @for (id, content) in parts { (live::fragment(id, content)) }
+            (section("Domains", list(&chrome, &domains)))
+        };
         Ok::<_, Problem>(chrome.page_with(head, body))
     };
     answer(&chrome, drawn.await, StatusCode::OK)
@@ -51,7 +54,11 @@ pub(super) async fn stream(
 
 fn fragments(chrome: &Chrome, limiter: &Limiter, project: &ProjectId) -> Fragments {
     let stats = limiter.stats(project);
-    vec![("limit-tiles", overview(limiter, &stats)), ("limit-rules", rules(chrome, &stats))]
+    vec![
+        ("limit-tiles", overview(limiter, &stats)),
+        ("limit-rules", rules(chrome, &stats)),
+        ("limit-keys", keys(chrome, &stats)),
+    ]
 }
 
 fn count(n: u64) -> String {
@@ -80,17 +87,16 @@ fn rules(chrome: &Chrome, stats: &Stats) -> Markup {
         .column(Column::text("mode", "Mode"))
         .column(Column::number("allowed", "Allowed"))
         .column(Column::number("refused", "Refused"))
+        .column(Column::number("shadow", "Would be refused"))
+        .column(Column::text("by", "Decided by"))
         .rows(stats.rules.iter().map(|rule| {
-            let mode = match rule.mode {
-                Mode::Enforce => badge(Status::Ok, "enforced"),
-                Mode::Shadow => badge(Status::Degraded, "shadow"),
-                Mode::Off => badge(Status::Unknown, "off"),
-            };
             Row::new(format!("{}/{}", rule.domain, rule.rule))
-                .cell(html! { span.quiet { (rule.domain) " / " } strong { (rule.rule) } })
-                .cell(mode)
+                .cell(html! { span.quiet { a href=(Link::new(format!("{PATH}/{}", rule.domain))) { (rule.domain) } " / " } strong { (rule.rule) } })
+                .cell(domain::mode(rule.mode))
                 .cell(count(rule.allowed))
-                .cell(count(rule.refused + rule.shadow_refused))
+                .cell(count(rule.refused))
+                .cell(count(rule.shadow_refused))
+                .cell(rule.by_source.iter().map(|(source, ..)| source.as_str().replace('_', " ")).collect::<Vec<_>>().join(", "))
         }))
         .empty(empty(
             "No rules yet.",
@@ -98,4 +104,49 @@ fn rules(chrome: &Chrome, stats: &Stats) -> Markup {
             chrome.request(&RequestBox::get("/v1/limits/rules").cli(["limits", "rules", "list"]).open()),
         ));
     section("Rules", html! { (table) })
+}
+
+/// Who is refused most.
+fn keys(chrome: &Chrome, stats: &Stats) -> Markup {
+    if stats.top_refused.is_empty() {
+        return html! {};
+    }
+    let table = Table::new("Keys that are refused most", chrome.at())
+        .column(Column::text("key", "Key"))
+        .column(Column::text("rule", "Rule"))
+        .column(Column::number("count", "Refused"))
+        .rows(stats.top_refused.iter().map(|one| {
+            let about = if one.overcount > 0 { "at most " } else { "" };
+            Row::new(&one.key)
+                .cell(html! { code { (one.key) } })
+                .cell(format!("{} / {}", one.domain, one.rule))
+                .cell(format!("{about}{}", count(one.count)))
+        }));
+    section("Refused most in the last 5 to 10 minutes", html! { (table) })
+}
+
+fn list(chrome: &Chrome, domains: &[DomainSummary]) -> Markup {
+    let table = Table::new("Domains", chrome.at())
+        .column(Column::text("domain", "Domain"))
+        .column(Column::number("rules", "Rules"))
+        .column(Column::text("origin", "From"))
+        .column(Column::text("version", "Version"))
+        .rows(domains.iter().map(|one| {
+            let version = if one.version > 0 { one.version.to_string() } else { "–".to_owned() };
+            Row::new(&one.domain)
+                .link(&one.domain, &Link::new(format!("{PATH}/{}", one.domain)))
+                .cell(one.rule_count.to_string())
+                .cell(one.origin.as_str().replace('_', " "))
+                .cell(version)
+        }));
+    html! {
+        (table)
+        form.form method="get" action=(OPEN) {
+            div.field {
+                label for="f-domain" { "Rules for a domain" }
+                input id="f-domain" name="domain" type="text" required maxlength="64" placeholder="shop" autocomplete="off" spellcheck="false";
+            }
+            div.buttons { button type="submit" { "Write rules" } }
+        }
+    }
 }
