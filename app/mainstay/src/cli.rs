@@ -180,3 +180,14 @@ pub(crate) struct TourArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) urls: Option<PathBuf>,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// Names of arguments that meet in one subcommand are found here, not by whoever types it.
+    #[test]
+    fn every_command_can_be_typed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -70,7 +70,7 @@ pub(crate) enum RulesCommand {
         domain: String,
         /// An old version of them
         #[arg(long, value_name = "N")]
-        version: Option<i64>,
+        at: Option<i64>,
     },
     /// Put the rules of a file in the place of those of a domain
     Put {
@@ -104,8 +104,9 @@ pub(crate) enum RulesCommand {
     Rollback {
         /// The domain
         domain: String,
-        /// Its number
-        version: i64,
+        /// The number of the version
+        #[arg(value_name = "VERSION")]
+        to: i64,
         /// Why
         #[arg(long, short, value_name = "TEXT", default_value = "")]
         message: String,

@@ -124,8 +124,8 @@ fn rules(client: &Client, command: &RulesCommand, as_json: bool) -> Result<(), S
                 line(table(&["DOMAIN", "FROM", "VERSION", "RULES"], &rows.collect::<Vec<_>>()));
             }
         }
-        RulesCommand::Get { domain, version } => {
-            let path = version.map_or_else(|| of(domain, ""), |version| of(domain, &format!("/versions/{version}")));
+        RulesCommand::Get { domain, at } => {
+            let path = at.map_or_else(|| of(domain, ""), |version| of(domain, &format!("/versions/{version}")));
             let found = client.call("GET", &path, None)?;
             if as_json { line(found) } else { line(pretty(&found["rules"])) }
         }
@@ -163,8 +163,8 @@ fn rules(client: &Client, command: &RulesCommand, as_json: bool) -> Result<(), S
             let diff = client.call("GET", &query.on_it(), None)?;
             if as_json { line(diff) } else { differences(&diff) }
         }
-        RulesCommand::Rollback { domain, version, message } => {
-            let body = json!({ "version": version, "message": message });
+        RulesCommand::Rollback { domain, to, message } => {
+            let body = json!({ "version": to, "message": message });
             changed(&client.call("POST", &of(domain, "/rollback"), Some(&body))?, as_json);
         }
     }
