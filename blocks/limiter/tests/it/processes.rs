@@ -34,6 +34,9 @@ const DAY: u64 = 800;
 /// Places are fewer, and held for a moment.
 const PLACES: u64 = 4;
 
+/// What a process knows of the wall clock is late by less than this.
+const ROUNDING_US: u64 = 1000;
+
 /// Rules, and how much each may be exceeded by.
 fn cases() -> Vec<(String, Value, u64)> {
     let mut cases = Vec::new();
@@ -97,7 +100,7 @@ async fn node() {
     let clock = Clock::system();
     let lifecycle = Lifecycle::new(clock.clone(), Rng::system());
     let limiter = open(url, redis, &lifecycle).await;
-    // The wall clock of this machine, carried on in microseconds: the same for all processes but for its rounding.
+    // The wall clock of this machine in microseconds, as Redis has it, but for the rounding of where it begins.
     let wall = u64::try_from(clock.now().as_millis()).unwrap() * 1000;
     let offset = wall - u64::try_from(clock.monotonic().as_micros()).unwrap();
     let now = || offset + u64::try_from(clock.monotonic().as_micros()).unwrap();
@@ -122,13 +125,13 @@ async fn node() {
                     clock.sleep(Duration::from_millis(3)).await;
                     let released = now();
                     limiter.settle(&project(), token.as_str(), 1).await.unwrap();
-                    println!("SERVED {name} {after} {released} exact");
+                    println!("SERVED {name} {} {released} exact", after + ROUNDING_US);
                     continue;
                 }
                 let outcome = limiter.check(&project(), &asked).await.unwrap();
                 let source = if outcome.decisions[0].source == Source::Leased { "leased" } else { "exact" };
                 if outcome.is_allowed {
-                    println!("SERVED {name} {before} {} {source}", now());
+                    println!("SERVED {name} {before} {} {source}", now() + ROUNDING_US);
                 }
                 // What is decided here never waits: others have to come to their turn.
                 tokio::task::yield_now().await;
