@@ -7,6 +7,7 @@ mod down;
 mod envoy;
 mod fields;
 mod file;
+mod guard;
 mod http;
 mod near;
 mod processes;
