@@ -106,7 +106,7 @@ impl Slice {
         if !is_hot || self.is_filling || now < self.pause {
             return None;
         }
-        let used = self.size - self.left;
+        let used = self.size.saturating_sub(self.left);
         let size = if self.size == 0 {
             FIRST
         } else if now < self.until {
