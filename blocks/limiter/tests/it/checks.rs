@@ -6,34 +6,12 @@ use limiter::{Check, Descriptor, Error, LimitOverride, Matching, Source};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::world::{Engine, Node, World, check, descriptor, per_user, project};
+use crate::world::{Engine, Node, World, check, descriptor, on_both, per_user, project};
 
 async fn node() -> (World, Node) {
     let world = World::new(Engine::Sqlite).await;
     let node = world.node().await;
     (world, node)
-}
-
-/// Runs a test in process and on Redis.
-macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {
-        mod local {
-            $(#[tokio::test]
-            async fn $name() {
-                let world = super::World::new(super::Engine::Sqlite).await;
-                super::$name(&world, &world.node().await).await;
-            })+
-        }
-
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let redis = testkit::Redis::start();
-                let world = super::World::on_redis(&redis).await;
-                super::$name(&world, &world.node().await).await;
-            })+
-        }
-    };
 }
 
 on_both!(

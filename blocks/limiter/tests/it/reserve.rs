@@ -5,28 +5,7 @@ use std::time::Duration;
 use limiter::{Error, ReservationToken};
 use serde_json::json;
 
-use crate::world::{Engine, Node, World, check, descriptor, eventually, principal, project, rules};
-
-macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {
-        mod local {
-            $(#[tokio::test]
-            async fn $name() {
-                let world = super::World::new(super::Engine::Sqlite).await;
-                super::$name(&world, &world.node().await).await;
-            })+
-        }
-
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let redis = testkit::Redis::start();
-                let world = super::World::on_redis(&redis).await;
-                super::$name(&world, &world.node().await).await;
-            })+
-        }
-    };
-}
+use crate::world::{Engine, Node, World, check, descriptor, eventually, on_both, principal, project, rules};
 
 on_both!(
     the_difference_is_charged_or_given_back_once,

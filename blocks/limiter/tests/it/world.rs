@@ -169,3 +169,26 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: 
         clock.sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Runs a test of a world and its node in process and on Redis.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod local {
+            $(#[tokio::test]
+            async fn $name() {
+                let world = $crate::world::World::new($crate::world::Engine::Sqlite).await;
+                super::$name(&world, &world.node().await).await;
+            })+
+        }
+
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let redis = testkit::Redis::start();
+                let world = $crate::world::World::on_redis(&redis).await;
+                super::$name(&world, &world.node().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
