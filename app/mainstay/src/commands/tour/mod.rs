@@ -2,6 +2,7 @@
 //!
 //! It is a product tour for a reader and an end-to-end test for a machine: anything off ends it with a non-zero exit code.
 
+mod limits;
 mod links;
 mod real;
 mod server;
@@ -101,6 +102,9 @@ fn drive(tour: &mut Tour, folder: &Path, args: &TourArgs) -> Result<(), String> 
     links::refusals(tour, &server)?;
     links::clicks(tour, &server)?;
     links::pages(tour, &server)?;
+
+    tour.chapter("Rate limits");
+    limits::run(tour, &server)?;
 
     tour.chapter("Real URLs");
     real::run(tour, &server, folder, args.urls.as_ref())?;
