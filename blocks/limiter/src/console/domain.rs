@@ -42,7 +42,8 @@ fn rule_row(rule: &RuleSpec) -> Row {
     });
     let keys = keys.collect::<Vec<_>>().join(", ");
     Row::new(&rule.name)
-        .cell(html! { strong { (rule.name) } @if !rule.description.is_empty() { div.quiet { (rule.description) } } })
+        // One element: where it is narrow, a cell lays its elements side by side.
+        .cell(html! { div { strong { (rule.name) } @if !rule.description.is_empty() { div.quiet { (rule.description) } } } })
         .cell(html! { @if keys.is_empty() { span.quiet { "everything" } } @else { code { (keys) } } })
         .cell(words(&rule.limit))
         .cell(mode(rule.mode))

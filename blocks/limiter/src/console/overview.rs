@@ -91,7 +91,7 @@ fn rules(chrome: &Chrome, stats: &Stats) -> Markup {
         .column(Column::text("by", "Decided by"))
         .rows(stats.rules.iter().map(|rule| {
             Row::new(format!("{}/{}", rule.domain, rule.rule))
-                .cell(html! { span.quiet { a href=(Link::new(format!("{PATH}/{}", rule.domain))) { (rule.domain) } " / " } strong { (rule.rule) } })
+                .cell(html! { div { span.quiet { a href=(Link::new(format!("{PATH}/{}", rule.domain))) { (rule.domain) } " / " } strong { (rule.rule) } } })
                 .cell(domain::mode(rule.mode))
                 .cell(count(rule.allowed))
                 .cell(count(rule.refused))
