@@ -24,13 +24,13 @@ impl WebDriverCompatibleCommand for ConsoleLog {
 /// The number in the first tile of a link's page: its clicks.
 const TOTAL: &str = "#link-tiles .tile .number";
 
-struct Browser {
-    client: Client,
+pub(crate) struct Browser {
+    pub(crate) client: Client,
     _driver: testkit::Chromedriver,
 }
 
 impl Browser {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
@@ -62,15 +62,15 @@ impl Browser {
         Self { client, _driver: driver }
     }
 
-    async fn open(&self, url: &str) {
+    pub(crate) async fn open(&self, url: &str) {
         self.client.goto(url).await.unwrap();
     }
 
-    async fn text(&self) -> String {
+    pub(crate) async fn text(&self) -> String {
         self.client.find(Locator::Css("body")).await.unwrap().text().await.unwrap()
     }
 
-    async fn wait_for(&self, css: &str) -> fantoccini::elements::Element {
+    pub(crate) async fn wait_for(&self, css: &str) -> fantoccini::elements::Element {
         self.client
             .wait()
             .at_most(Duration::from_secs(30))
@@ -79,8 +79,13 @@ impl Browser {
             .unwrap_or_else(|e| panic!("{css}: {e}"))
     }
 
+    /// Leaves out what was said until now.
+    pub(crate) async fn forget_complaints(&self) {
+        self.client.issue_cmd(ConsoleLog).await.unwrap();
+    }
+
     /// Nothing on the page may be an error: no script error, no blocked resource, no policy violation.
-    async fn no_complaints(&self, page: &str) {
+    pub(crate) async fn no_complaints(&self, page: &str) {
         let log = self.client.issue_cmd(ConsoleLog).await.unwrap();
         let complaints: Vec<_> =
             log.as_array().unwrap().iter().filter(|l| l["level"] == "SEVERE" || l["level"] == "WARNING").collect();
@@ -113,7 +118,7 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), self.client.screenshot().await.unwrap()).unwrap();
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         self.client.close().await.unwrap();
     }
 }
@@ -302,7 +307,13 @@ async fn every_page_is_clean_in_light_dark_and_narrow() {
 }
 
 /// Opens pages in themes and widths: nothing on them may complain, and a picture is kept of each.
-async fn look_at(browser: &Browser, base: &str, pages: &[(&str, &str)], themes: &[&str], widths: &[(u32, &str)]) {
+pub(crate) async fn look_at(
+    browser: &Browser,
+    base: &str,
+    pages: &[(&str, &str)],
+    themes: &[&str],
+    widths: &[(u32, &str)],
+) {
     for theme in themes {
         for (width, shape) in widths {
             for (name, path) in pages {
@@ -349,7 +360,7 @@ async fn links_are_made_changed_and_chosen_with_the_console() {
     form.submit().await.unwrap();
     browser.wait_for(".more[open] [name=max_clicks][aria-invalid]").await;
     // Chromium writes down that the page came with a 422.
-    browser.client.issue_cmd(ConsoleLog).await.unwrap();
+    browser.forget_complaints().await;
     let form = browser.client.form(Locator::Css("form[action='/console/links']")).await.unwrap();
     form.set_by_name("max_clicks", "5").await.unwrap();
     form.submit().await.unwrap();
