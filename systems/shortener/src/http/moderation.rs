@@ -390,7 +390,10 @@ pub(super) async fn take_down(
 #[utoipa::path(
     get, path = "/v1/links/{code}/takedown", operation_id = "get_link_takedown", tag = "moderation",
     params(("code" = String, Path, description = "Its code; case matters.", max_length = 64), DomainQuery),
-    responses((status = 200, description = "The takedown and what became of it.", body = ShownTakedown))
+    responses(
+        (status = 200, description = "The takedown and what became of it.", body = ShownTakedown),
+        (status = 409, description = "It was never taken down."),
+    )
 )]
 pub(super) async fn takedown(
     caller: Caller,
