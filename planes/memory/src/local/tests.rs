@@ -172,6 +172,11 @@ fn expired_keys_are_swept_in_passing_and_never_seen() {
 #[test]
 fn the_count_covers_what_the_process_really_takes() {
     const ALONE: &str = "MAINSTAY_TEST_ALONE";
+    fn resident() -> usize {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
     if std::env::var_os(ALONE).is_none() {
         let name = "local::tests::the_count_covers_what_the_process_really_takes";
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
@@ -183,11 +188,6 @@ fn the_count_covers_what_the_process_really_takes() {
             String::from_utf8_lossy(&output.stderr)
         );
         return;
-    }
-    fn resident() -> usize {
-        let text = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     }
     let max = 64 << 20;
     let (local, _sim) = local(max);
