@@ -1,0 +1,1 @@
+//! Policies at the door: API keys, JWT, OIDC sign-in, basic, forward auth, addresses, CORS, expressions.

@@ -1,0 +1,1 @@
+//! Service registry and health: who serves what, where, and is it well.
