@@ -8,7 +8,7 @@
 //! | [`rng`] | [`Rng`]: the only source of randomness; the system's or seeded |
 //! | [`id`] | [`typed_id!`]: UUIDv7 ids that cannot be mixed |
 //! | [`error`] | [`Code`], [`Kind`], [`Problem`]: stable error codes, what users see apart from what operators see |
-//! | [`limits`] | [`ByteSize`], durations as text |
+//! | [`limits`] | [`ByteSize`], durations as text, [`Span`] |
 //! | [`cursor`] | [`CursorKey`]: opaque, tamper-evident page cursors |
 //! | [`project`] | [`ProjectId`]: the tenant that every row and key belongs to |
 //! | [`tasks`] | [`Lifecycle`], [`Tasks`]: supervised tasks and ordered, bounded shutdown |
@@ -28,7 +28,7 @@ pub use clock::{Clock, SimClock, Timestamp};
 pub use config::{Secret, Settings};
 pub use cursor::CursorKey;
 pub use error::{Code, FieldError, Internal, Kind, Problem};
-pub use limits::ByteSize;
+pub use limits::{ByteSize, Span};
 pub use project::ProjectId;
 pub use rng::Rng;
 pub use tasks::{Backoff, Lifecycle, OnPanic, Shutdown, Stage, Tasks};

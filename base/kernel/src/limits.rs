@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A number of bytes, written as `512`, `64KiB`, `10MiB`, `2GiB` (powers of 1,024) or `kB`, `MB`, `GB` (powers of 1,000).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
@@ -72,6 +74,43 @@ pub fn format_duration(d: Duration) -> String {
     let (suffix, unit) =
         TIMES.iter().rev().find(|(_, unit)| ms >= *unit && ms.is_multiple_of(*unit)).unwrap_or(&("ms", 1));
     format!("{}{suffix}", ms / unit)
+}
+
+/// A duration in a document that people write, as text such as `250ms`; see [`parse_duration`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Seconds.
+    pub const fn secs(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+
+    /// Milliseconds.
+    pub const fn millis(n: u64) -> Self {
+        Self(Duration::from_millis(n))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_duration(self.0))
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("expected a time such as 250ms, 5s, 10m, 2h or 30d"))
+    }
 }
 
 /// gRPC's units from the finest, in nanoseconds.
