@@ -1,10 +1,10 @@
 //! What the public listener serves: today the redirects of the URL shortener, later the gateway and the edge.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
+use gateway::Body;
 use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use kernel::Clock;
 use shortener::{Answer, MAX_FORM_BYTES, Redirector, Shortener, Visit};
@@ -12,7 +12,10 @@ use telemetry::{Golden, RouteHandle};
 
 use crate::{
     config::PublicConfig,
-    listen::{client::Proxies, public::PublicService},
+    listen::{
+        client::Proxies,
+        public::{PublicService, PublicWorker},
+    },
 };
 
 /// One per worker.
@@ -54,8 +57,18 @@ impl Front {
 }
 
 impl PublicService for Front {
+    type Worker = Self;
+
     fn for_worker(&self, worker: usize) -> Self {
         Self { redirects: self.redirects.for_worker(worker), ..self.clone() }
+    }
+}
+
+impl PublicWorker for Front {
+    type Body = Body;
+
+    fn is_for_lane(&self, _visit: &Visit<'_>) -> bool {
+        true
     }
 
     fn try_cached(&self, visit: &Visit<'_>, started: Duration) -> Option<Answer> {
@@ -70,13 +83,13 @@ impl PublicService for Front {
         answer
     }
 
-    async fn call(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> Response<Body> {
         let started = self.clock.monotonic();
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         let headers = request.headers();
         let forwarded = || headers.get_all("x-forwarded-for").into_iter().map(HeaderValue::as_bytes);
-        let visit = Visit::of(&request, self.proxies.client(peer, forwarded));
+        let visit = Visit::of(&request, self.proxies.client(peer.address.ip(), forwarded));
         let (answer, signals) = if visit.method == Method::POST {
             (self.submit(&visit, headers.get(CONTENT_LENGTH), body).await, &self.forms)
         } else {
@@ -84,6 +97,9 @@ impl PublicService for Front {
             (self.redirects.resolve(&visit).await, &self.visits)
         };
         signals.record(answer.status().as_u16(), self.clock.monotonic().saturating_sub(started));
-        answer.into_response()
+        // Whole in memory: it never waits.
+        answer.into_response().map(Body::stream)
     }
+
+    async fn drain(&self) {}
 }

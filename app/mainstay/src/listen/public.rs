@@ -7,11 +7,21 @@
 //!
 //! Plain requests of HTTP/1.1 are served in the [`lane`](super::lane); hyper serves HTTP/2 and everything else.
 
-use std::{cell::Cell, convert::Infallible, future::Future, net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::Future,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use gateway::proxy::BoxError;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -38,10 +48,22 @@ use shortener::{Answer, Visit};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What answers requests of the public listener. Cloned once per worker; runs on that worker's thread alone.
+/// What makes those who answer requests of the public listener: one for each worker, on its thread.
 pub(crate) trait PublicService: Clone + Send + 'static {
-    /// The same for one worker, numbered from 0.
-    fn for_worker(&self, worker: usize) -> Self;
+    /// One of them.
+    type Worker: PublicWorker;
+
+    /// The one of a worker, numbered from 0.
+    fn for_worker(&self, worker: usize) -> Self::Worker;
+}
+
+/// What answers requests on the thread of one worker.
+pub(crate) trait PublicWorker: 'static {
+    /// The body of its answers; it may come from elsewhere as it is sent.
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + 'static;
+
+    /// Whether the lane may answer this GET or HEAD; else [`PublicWorker::call`] does, whole as it came.
+    fn is_for_lane(&self, visit: &Visit<'_>) -> bool;
 
     /// Answers a GET or HEAD from memory, or not at all. Never waits. `started` is when it was read, monotonic.
     fn try_cached(&self, visit: &Visit<'_>, started: Duration) -> Option<Answer>;
@@ -50,7 +72,10 @@ pub(crate) trait PublicService: Clone + Send + 'static {
     fn ask(&self, visit: &Visit<'_>, started: Duration) -> impl Future<Output = Answer>;
 
     /// Answers any request of a peer.
-    fn call(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Full<Bytes>>>;
+    fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> impl Future<Output = Response<Self::Body>>;
+
+    /// Ends at shutdown what outlives its request, within a bound.
+    fn drain(&self) -> impl Future<Output = ()>;
 }
 
 /// Starts the workers on sockets that were bound beforehand, so that a taken port was told before anything started.
@@ -63,21 +88,24 @@ pub(crate) fn serve<S: PublicService>(
     tasks: &Tasks,
 ) {
     for (number, listener) in listeners.into_iter().enumerate() {
-        let worker = Worker {
+        let (service, tls, clock) = (service.clone(), tls.cloned(), clock.clone());
+        let (max_connections, header_timeout) = (config.max_connections.max(1), config.header_timeout);
+        let proxies = Proxies::new(&config.trusted_proxies);
+        let make = move || Worker {
             service: service.for_worker(number),
-            tls: tls.cloned(),
-            max_connections: config.max_connections.max(1),
-            header_timeout: config.header_timeout,
-            proxies: Proxies::new(&config.trusted_proxies),
+            tls: tls.clone(),
+            max_connections,
+            header_timeout,
+            proxies: proxies.clone(),
             clock: clock.clone(),
         };
         // The supervised task only watches the thread; its panic becomes the task's panic, so that it is counted and restarted.
         tasks.supervise("public-worker", OnPanic::Restart(Backoff::STANDARD), move |shutdown| {
-            let (worker, listener) = (worker.clone(), listener.try_clone());
+            let (make, listener) = (make.clone(), listener.try_clone());
             async move {
                 let (done, ended) = oneshot::channel();
                 let run = move || {
-                    let outcome = listener.map_err(|e| e.to_string()).and_then(|l| worker.run(l, &shutdown));
+                    let outcome = listener.map_err(|e| e.to_string()).and_then(|l| run(make, l, &shutdown));
                     drop(done.send(outcome));
                 };
                 let thread = std::thread::Builder::new().name("public".to_owned()).spawn(run);
@@ -96,7 +124,7 @@ pub(crate) fn serve<S: PublicService>(
     }
 }
 
-#[derive(Clone)]
+/// Lives on its thread.
 pub(super) struct Worker<S> {
     pub(super) service: S,
     pub(super) tls: Option<Tls>,
@@ -122,16 +150,21 @@ impl Drop for OpenGuard {
     }
 }
 
-impl<S: PublicService> Worker<S> {
-    fn run(self, listener: std::net::TcpListener, shutdown: &Shutdown) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        LocalSet::new().block_on(&runtime, async {
-            let listener = TcpListener::from_std(listener).map_err(|e| e.to_string())?;
-            Rc::new(self).accept(listener, shutdown).await;
-            Ok(())
-        })
-    }
+/// Runs a worker on this thread; it is made inside of its own runtime.
+fn run<S: PublicWorker>(
+    make: impl FnOnce() -> Worker<S>,
+    listener: std::net::TcpListener,
+    shutdown: &Shutdown,
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    LocalSet::new().block_on(&runtime, async {
+        let listener = TcpListener::from_std(listener).map_err(|e| e.to_string())?;
+        Rc::new(make()).accept(listener, shutdown).await;
+        Ok(())
+    })
+}
 
+impl<S: PublicWorker> Worker<S> {
     async fn accept(self: Rc<Self>, listener: TcpListener, shutdown: &Shutdown) {
         let graceful = GracefulShutdown::new();
         let open = Rc::new(Open::default());
@@ -148,7 +181,8 @@ impl<S: PublicService> Worker<S> {
             let connection = Connection {
                 worker: self.clone(),
                 lane: lane.clone(),
-                peer: Peer::new(peer.ip(), &self.proxies),
+                peer: Peer::new(peer, &self.proxies),
+                is_tls: self.tls.is_some(),
                 watcher: graceful.watcher(),
             };
             let shutdown = shutdown.clone();
@@ -166,11 +200,14 @@ impl<S: PublicService> Worker<S> {
             });
         }
         drop(listener);
-        tokio::select! {
-            // Every connection holds a watcher, those in the lane too.
-            () = graceful.shutdown() => {}
-            () = lane.close() => {}
-        }
+        let answered = async {
+            tokio::select! {
+                // Every connection holds a watcher, those in the lane too.
+                () = graceful.shutdown() => {}
+                () = lane.close() => {}
+            }
+        };
+        tokio::join!(answered, self.service.drain());
     }
 }
 
@@ -179,13 +216,14 @@ pub(super) struct Connection<S> {
     pub(super) worker: Rc<Worker<S>>,
     pub(super) lane: Rc<Lane>,
     pub(super) peer: Peer,
+    pub(super) is_tls: bool,
     pub(super) watcher: Watcher,
 }
 
-impl<S: PublicService> Connection<S> {
+impl<S: PublicWorker> Connection<S> {
     pub(super) async fn serve<I>(self, stream: I)
     where
-        I: AsyncRead + AsyncWrite + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match lane::serve(&self.lane, &self.worker.service, &self.peer, stream).await {
             Ok(None) => {}
@@ -196,23 +234,23 @@ impl<S: PublicService> Connection<S> {
 
     pub(super) async fn serve_by_hyper<I>(self, stream: I)
     where
-        I: AsyncRead + AsyncWrite + Unpin + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { worker, peer, watcher, .. } = self;
-        let peer = peer.address();
+        let Self { worker, peer, is_tls, watcher, .. } = self;
+        let peer = Rc::new(gateway::Peer { address: peer.socket(), is_tls, is_trusted: peer.is_trusted() });
         let (clock, header_timeout) = (worker.clock.clone(), worker.header_timeout);
-        let asked = Rc::new(Cell::new(false));
+        let asked = Arc::new(AtomicBool::new(false));
         let has_asked = asked.clone();
         let service = service_fn(move |request| {
-            asked.set(true);
-            let worker = worker.clone();
-            async move { Ok::<_, Infallible>(worker.service.call(request, peer).await) }
+            asked.store(true, Ordering::Relaxed);
+            let (worker, peer) = (worker.clone(), peer.clone());
+            async move { Ok::<_, Infallible>(worker.service.call(request, &peer).await) }
         });
         let mut builder = auto::Builder::new(LocalExecutor);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
         builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(header_timeout)).max_concurrent_streams(256);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let silent = super::until_silent(&clock, header_timeout, || has_asked.get());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let silent = super::until_silent(&clock, header_timeout, || has_asked.load(Ordering::Relaxed));
         tokio::select! {
             ended = watcher.watch(connection) => if let Err(e) = ended {
                 tracing::debug!(error = %e, "public connection ended with an error");

@@ -1,6 +1,9 @@
 //! Heads of HTTP/1.1 as bytes: what is read of a simple request, and what is written of its answer.
 
-use std::{mem::MaybeUninit, net::IpAddr};
+use std::{
+    mem::MaybeUninit,
+    net::{IpAddr, SocketAddr},
+};
 
 use futures_util::FutureExt as _;
 use http::{
@@ -19,19 +22,25 @@ const MAX_LINES: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     address: IpAddr,
+    port: u16,
     /// When it may speak for others.
     proxies: Option<Proxies>,
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, proxies: &Proxies) -> Self {
-        let address = address.to_canonical();
-        Self { address, proxies: proxies.are_trusted(address).then(|| proxies.clone()) }
+    pub(crate) fn new(socket: SocketAddr, proxies: &Proxies) -> Self {
+        let address = socket.ip().to_canonical();
+        Self { address, port: socket.port(), proxies: proxies.are_trusted(address).then(|| proxies.clone()) }
     }
 
     /// Its address, not mapped.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.address
+    pub(crate) fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    /// Whether it may speak for others.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.proxies.is_some()
     }
 }
 

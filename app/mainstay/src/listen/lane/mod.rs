@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::head::Begin;
 pub(crate) use self::{head::Peer, rewind::Rewind};
-use super::public::PublicService;
+use super::public::PublicWorker;
 
 /// The longest head that is read here; longer ones go to hyper, which has a limit of its own.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -231,7 +231,7 @@ struct Connection<'a, I, S> {
 pub(super) async fn serve<I, S>(lane: &Rc<Lane>, service: &S, peer: &Peer, stream: I) -> io::Result<Option<Rewind<I>>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: PublicService,
+    S: PublicWorker,
 {
     let mut this = Connection {
         stream,
@@ -264,7 +264,7 @@ where
 impl<I, S> Connection<'_, I, S>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: PublicService,
+    S: PublicWorker,
 {
     /// Reads once, answers what memory can, and writes once. Never waits but for the read.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Then>> {
@@ -384,7 +384,7 @@ where
 }
 
 /// Answers requests from the front of `input` as long as memory can; gives how many bytes they were, and what comes then.
-fn answer<S: PublicService>(
+fn answer<S: PublicWorker>(
     lane: &Lane,
     service: &S,
     peer: &Peer,
@@ -400,6 +400,9 @@ fn answer<S: PublicService>(
             Begin::Other => return (used, Then::HandOver),
             Begin::Simple(simple) => simple,
         };
+        if !service.is_for_lane(&simple.visit) {
+            return (used, Then::HandOver);
+        }
         let Some(answer) = service.try_cached(&simple.visit, now) else { return (used, Then::Ask) };
         used += simple.len;
         let is_last = simple.is_last || lane.is_closing.get();

@@ -2,8 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr},
-    sync::LazyLock,
+    net::Ipv4Addr,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use proptest::prelude::*;
 use shortener::{Answer, Redirect, Visit};
 
 use super::{
-    super::public::{Connection, PublicService, Worker},
+    super::public::{Connection, PublicWorker, Worker},
     *,
 };
 use crate::listen::client::Proxies;
@@ -46,9 +49,11 @@ fn echo(visit: &Visit<'_>) -> Answer {
     Answer::Page(response)
 }
 
-impl PublicService for Echo {
-    fn for_worker(&self, _worker: usize) -> Self {
-        self.clone()
+impl PublicWorker for Echo {
+    type Body = Full<Bytes>;
+
+    fn is_for_lane(&self, visit: &Visit<'_>) -> bool {
+        !visit.path.contains("elsewhere")
     }
 
     fn try_cached(&self, visit: &Visit<'_>, _started: Duration) -> Option<Answer> {
@@ -60,17 +65,19 @@ impl PublicService for Echo {
         echo(visit)
     }
 
-    async fn call(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         // Read whole, so that how the bytes were cut decides nothing.
         let whole = body.collect().await;
         let request = Request::from_parts(parts, ());
-        let mut response = echo(&Visit::of(&request, peer)).into_response();
+        let mut response = echo(&Visit::of(&request, peer.address.ip())).into_response();
         if whole.is_err() {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         }
         response
     }
+
+    async fn drain(&self) {}
 }
 
 /// A client by script: each read gives the next piece, each write takes at most so many bytes, and either may have to wait first.
@@ -80,21 +87,21 @@ struct Script {
     waits: bool,
     /// After the last piece it stays silent instead of ending.
     stays: bool,
-    got: Rc<RefCell<Vec<u8>>>,
-    left: Rc<Cell<usize>>,
+    got: Arc<Mutex<Vec<u8>>>,
+    left: Arc<AtomicUsize>,
 }
 
 impl Script {
     fn new(pieces: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let pieces: VecDeque<_> = pieces.into_iter().filter(|p| !p.is_empty()).collect();
-        let left = Rc::new(Cell::new(pieces.len()));
-        Self { pieces, takes: usize::MAX, waits: false, stays: false, got: Rc::default(), left }
+        let left = Arc::new(AtomicUsize::new(pieces.len()));
+        Self { pieces, takes: usize::MAX, waits: false, stays: false, got: Arc::default(), left }
     }
 
     /// How far it is, from outside.
     fn state(&self) -> impl Fn() -> (usize, usize) + use<> {
         let (got, left) = (self.got.clone(), self.left.clone());
-        move || (got.borrow().len(), left.get())
+        move || (got.lock().unwrap().len(), left.load(Ordering::Relaxed))
     }
 
     /// Whether this call has to wait; then it is woken at once.
@@ -122,7 +129,7 @@ impl AsyncRead for Script {
                 self.pieces.push_front(rest);
             }
         }
-        self.left.set(self.pieces.len());
+        self.left.store(self.pieces.len(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -133,7 +140,7 @@ impl AsyncWrite for Script {
             return Poll::Pending;
         }
         let count = bytes.len().min(self.takes);
-        self.got.borrow_mut().extend_from_slice(&bytes[..count]);
+        self.got.lock().unwrap().extend_from_slice(&bytes[..count]);
         Poll::Ready(Ok(count))
     }
 
@@ -177,7 +184,8 @@ impl Bench {
         Connection {
             worker: self.worker.clone(),
             lane: self.lane.clone(),
-            peer: Peer::new(Ipv4Addr::LOCALHOST.into(), &Proxies::default()),
+            peer: Peer::new((Ipv4Addr::LOCALHOST, 4711).into(), &Proxies::default()),
+            is_tls: false,
             watcher: self.graceful.watcher(),
         }
     }
@@ -204,7 +212,7 @@ fn exchange(by_lane: bool, pieces: &[Vec<u8>], takes: usize) -> String {
         }
     });
     let mut out = String::new();
-    for line in String::from_utf8_lossy(&got.borrow()).split_inclusive('\n') {
+    for line in String::from_utf8_lossy(&got.lock().unwrap()).split_inclusive('\n') {
         out.push_str(if line.starts_with("date: ") { "date\r\n" } else { line });
     }
     out + if is_closed { "(closed)" } else { "(open)" }
@@ -272,7 +280,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     let method =
         prop_oneof![20 => Just("GET"), 5 => Just("HEAD"), 1 => Just("get"), 1 => Just("OPTIONS"), 1 => Just("\r\nGET")];
     let target = prop_oneof![
-        20 => Just("/go"), 5 => Just("/page"), 5 => Just("/page?a=b&c"), 5 => Just("/cold"), 3 => Just("/go/cold?x"), 2 => Just("/none"),
+        20 => Just("/go"), 5 => Just("/page"), 5 => Just("/page?a=b&c"), 5 => Just("/cold"), 3 => Just("/elsewhere"), 3 => Just("/go/cold?x"), 2 => Just("/none"),
         1 => Just("//go"), 1 => Just("/go?"), 1 => Just("/a%20b/../c"), 1 => Just("/page#x"), 1 => Just("/p\"ge"), 1 => Just("/{p}"),
         1 => Just("*"), 1 => Just("http://other.example/page?x"), 1 => Just("/\u{fc}"), 1 => Just("go"), 1 => Just("/a b"), 1 => Just(""),
         1 => Just("/a|b\\c^`"),
@@ -327,9 +335,9 @@ fn a_client_that_takes_nothing_is_read_no_further() {
         let connection = bench.connection();
         tokio::select! {
             () = connection.serve(script) => panic!("it ended"),
-            () = until_quiet(|| left.get()) => {}
+            () = until_quiet(|| left.load(Ordering::Relaxed)) => {}
         }
-        assert_eq!(left.get(), 49);
+        assert_eq!(left.load(Ordering::Relaxed), 49);
     });
 }
 
@@ -354,7 +362,7 @@ fn who_makes_no_progress_is_cut() {
             let (connection, lane) = (bench.connection(), bench.lane.clone());
             let drive = async {
                 until_quiet(&state).await;
-                is_due.set(true);
+                is_due.store(true, Ordering::Relaxed);
                 bench.sim.advance(TIMEOUT / 2);
                 until_quiet(&state).await;
                 assert_eq!(bench.lane.seats.borrow().len(), 1, "cut too early");
@@ -391,7 +399,7 @@ fn shutdown_answers_what_is_open_and_lets_go_of_the_rest() {
             let (connection, lane) = (bench.connection(), bench.lane.clone());
             let close = async {
                 until_quiet(&state).await;
-                is_due.set(true);
+                is_due.store(true, Ordering::Relaxed);
                 tokio::join!(lane.close(), async {
                     until_quiet(&state).await;
                     bench.sim.advance(GRACE);
@@ -402,7 +410,7 @@ fn shutdown_answers_what_is_open_and_lets_go_of_the_rest() {
                 () = connection.serve(stream) => {}
             }
         });
-        let got = String::from_utf8_lossy(&got.borrow()).into_owned();
+        let got = String::from_utf8_lossy(&got.lock().unwrap()).into_owned();
         assert_eq!((got.contains("connection: close\r\n"), got.is_empty()), (is_answered, !is_answered), "{got}");
     }
 }
@@ -411,19 +419,19 @@ fn shutdown_answers_what_is_open_and_lets_go_of_the_rest() {
 struct Late {
     script: Script,
     rest: Vec<u8>,
-    is_due: Rc<Cell<bool>>,
+    is_due: Arc<AtomicBool>,
 }
 
 impl Late {
     fn new(first: &[u8], rest: &[u8], takes: usize) -> Self {
         let script = Script { takes, stays: true, ..Script::new([first.to_vec()]) };
-        Self { script, rest: rest.to_vec(), is_due: Rc::default() }
+        Self { script, rest: rest.to_vec(), is_due: Arc::default() }
     }
 }
 
 impl AsyncRead for Late {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_due.get() && self.script.pieces.is_empty() && !self.rest.is_empty() {
+        if self.is_due.load(Ordering::Relaxed) && self.script.pieces.is_empty() && !self.rest.is_empty() {
             buffer.put_slice(&std::mem::take(&mut self.rest));
             return Poll::Ready(Ok(()));
         }
