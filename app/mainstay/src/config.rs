@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use kernel::{
-    Settings,
+    Network, Settings,
     config::{ConfigError, Key, Origin, Section, Sources},
     section,
 };
 
-use crate::{cli::ConfigArgs, listen::client::Network};
+use crate::cli::ConfigArgs;
 
 section! {
     /// The process as a whole.

@@ -9,6 +9,7 @@
 //! | [`id`] | [`typed_id!`]: UUIDv7 ids that cannot be mixed |
 //! | [`error`] | [`Code`], [`Kind`], [`Problem`]: stable error codes, what users see apart from what operators see |
 //! | [`limits`] | [`ByteSize`], durations as text, [`Span`] |
+//! | [`network`] | [`Network`]: addresses that share their first bits |
 //! | [`cursor`] | [`CursorKey`]: opaque, tamper-evident page cursors |
 //! | [`project`] | [`ProjectId`]: the tenant that every row and key belongs to |
 //! | [`tasks`] | [`Lifecycle`], [`Tasks`]: supervised tasks and ordered, bounded shutdown |
@@ -20,6 +21,7 @@ pub mod cursor;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod network;
 pub mod project;
 pub mod rng;
 pub mod tasks;
@@ -29,6 +31,7 @@ pub use config::{Secret, Settings};
 pub use cursor::CursorKey;
 pub use error::{Code, FieldError, Internal, Kind, Problem};
 pub use limits::{ByteSize, Span};
+pub use network::Network;
 pub use project::ProjectId;
 pub use rng::Rng;
 pub use tasks::{Backoff, Lifecycle, OnPanic, Shutdown, Stage, Tasks};

@@ -7,6 +7,7 @@ mod error;
 mod hop;
 mod options;
 mod pool;
+pub mod proxy_protocol;
 mod target;
 mod tls;
 mod upgraded;
