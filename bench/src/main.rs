@@ -5,7 +5,9 @@
 
 mod client;
 mod create;
+mod gateway;
 mod group_commit;
+mod h2load;
 mod limits;
 mod machine;
 mod mainstay;
@@ -25,6 +27,8 @@ cargo run --release --package bench -- NAME [--seconds N] [--rounds N] [--set SE
   group-commit   64 clients, one small insert per transaction: SQLite FULL and NORMAL, grouped and not; PostgreSQL durable
   redirect       the public listener (with the settings of --set) against nginx `return 302` from a map, over the same 100,000 links drawn by a Zipf law
   steady         1,000 redirects and 100 creations a second at a constant rate (open loop) with SQLite: latencies, and the server's CPU
+  gateway        proxying beside nginx and haproxy: 200 B and 10 KiB, 64 and 512 at a time, HTTP/1.1 and HTTP/2, plain and TLS, with and without
+                 key and rate limit (--only TEXT: the cells whose names hold it)
   create         POST /v1/links over HTTP with SQLite and with PostgreSQL, both fully durable
   limits-process decisions of the rate limiter in this process, beside throttlecrab's library
   limits-network decisions over HTTP and gRPC, beside throttlecrab-server
@@ -55,13 +59,16 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|a| a == name)?;
         arguments.get(at + 1)?.parse::<u64>().ok()
     };
-    let settings: Vec<&str> = arguments.windows(2).filter(|w| w[0] == "--set").map(|w| w[1].as_str()).collect();
+    let words =
+        |name: &str| -> Vec<&str> { arguments.windows(2).filter(|w| w[0] == name).map(|w| w[1].as_str()).collect() };
+    let settings = words("--set");
     let rounds = usize::try_from(option("--rounds").unwrap_or(3).max(1)).unwrap_or(1);
     let effort = |seconds| Effort { seconds: option("--seconds").unwrap_or(seconds).max(1), rounds };
     let report = match arguments.first().map(String::as_str) {
         Some("group-commit") => group_commit::run(effort(3)),
         Some("redirect") => redirect::run(effort(8), &settings),
         Some("steady") => steady::run(effort(30), &settings),
+        Some("gateway") => gateway::run(effort(3), &settings, &words("--only")),
         Some("create") => create::run(effort(5)),
         Some("limits-process") => limits::in_process(effort(3)),
         Some("limits-network") => limits::over_the_network(effort(5), &settings),

@@ -11,6 +11,9 @@ const CREATE: &str = include_str!("../lua/create.lua");
 /// Checks rate limits of the server that is its argument.
 const LIMITS: &str = include_str!("../lua/limits.lua");
 
+/// Asks for one path, with the API key that is its argument if there is one.
+const PROXY: &str = include_str!("../lua/proxy.lua");
+
 /// What one run saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -35,12 +38,22 @@ pub(crate) fn check(port: u16, folder: &Path, server: &str, seconds: u64) -> Loa
     run(port, folder, LIMITS, Some(Path::new(server)), seconds)
 }
 
+/// Asks for one URL over so many connections.
+pub(crate) fn get(url: &str, connections: usize, key: Option<&str>, folder: &Path, seconds: u64) -> Load {
+    load(url, connections, folder, PROXY, key.map(Path::new), seconds)
+}
+
 fn run(port: u16, folder: &Path, text: &str, argument: Option<&Path>, seconds: u64) -> Load {
+    load(&format!("http://127.0.0.1:{port}/"), 64, folder, text, argument, seconds)
+}
+
+fn load(url: &str, connections: usize, folder: &Path, text: &str, argument: Option<&Path>, seconds: u64) -> Load {
     let script = folder.join("script.lua");
     std::fs::write(&script, text).expect("the folder can be written");
     let mut command = Command::new(testkit::binary("wrk"));
-    command.args(["--threads", "2", "--connections", "64", "--duration", &format!("{seconds}s"), "--script"]);
-    command.arg(script).arg(format!("http://127.0.0.1:{port}/")).arg("--").args(argument);
+    let (connections, duration) = (connections.to_string(), format!("{seconds}s"));
+    command.args(["--threads", "2", "--connections", &connections, "--duration", &duration, "--script"]);
+    command.arg(script).arg(url).arg("--").args(argument);
     let output = command.output().expect("wrk can be started");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     parse(&text).unwrap_or_else(|reason| panic!("{reason}:\n{text}{}", String::from_utf8_lossy(&output.stderr)))

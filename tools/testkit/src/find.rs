@@ -43,6 +43,7 @@ fn package(name: &str) -> &str {
         "postgres" | "initdb" | "psql" | "pg_ctl" => "postgresql",
         "redis-server" => "redis-server",
         "redis-cli" => "redis-tools",
+        "h2load" => "nghttp2-client",
         "chromedriver" => "chromium-driver",
         "schemathesis" => "python3-venv (and then PyPI)",
         other => other,

@@ -1,4 +1,4 @@
-//! Real servers for tests: PostgreSQL, Redis (single and Cluster), nginx and chromedriver, each on free loopback ports, in its own
+//! Real servers for tests: PostgreSQL, Redis (single and Cluster), nginx, haproxy and chromedriver, each on free loopback ports, in its own
 //! temporary folder, ended with the test process even when that is killed with SIGKILL.
 //!
 //! ```no_run
@@ -13,6 +13,7 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a test helper fails the test that called it, with a sentence")]
 
 mod find;
+mod haproxy;
 pub mod mmdb;
 mod nginx;
 mod outside;
@@ -25,6 +26,7 @@ mod wait;
 mod webdriver;
 
 pub use find::{binary, is_root};
+pub use haproxy::Haproxy;
 pub use nginx::Nginx;
 pub use outside::{schemathesis, vectors};
 pub use ports::free_port;

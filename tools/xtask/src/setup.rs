@@ -20,6 +20,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "redis-server", what_for: "the memory plane's second engine", is_here: || has("redis-server") },
     Package { name: "redis-tools", what_for: "forms a Redis Cluster", is_here: || has("redis-cli") },
     Package { name: "nginx", what_for: "benchmarks compare with it", is_here: || has("nginx") },
+    Package { name: "haproxy", what_for: "benchmarks compare with it", is_here: || has("haproxy") },
+    Package { name: "nghttp2-client", what_for: "load over HTTP/2 for benchmarks", is_here: || has("h2load") },
     Package { name: "wrk", what_for: "load for benchmarks", is_here: || has("wrk") },
     Package { name: "chromium", what_for: "the console is tried in it", is_here: || has("chromium") },
     Package { name: "chromium-driver", what_for: "drives it", is_here: || has("chromedriver") },
