@@ -3,3 +3,6 @@
 pub mod proxy;
 
 pub use proxy::{Body, Peer};
+
+pub mod l4;
+pub mod tls;

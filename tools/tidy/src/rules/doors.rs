@@ -5,8 +5,23 @@ const DOORS: [&str; 11] =
     ["lib", "config", "error", "model", "ports", "store", "service", "worker", "http", "console", "telemetry"];
 
 /// Protocols of the fields, each of which may be a door of the room that speaks it.
-const PROTOCOLS: [&str; 12] =
-    ["grpc", "resp", "ofrep", "unleash", "faktory", "tus", "s3", "websocket", "sse", "smtp", "syslog", "prometheus"];
+const PROTOCOLS: [&str; 15] = [
+    "proxy",
+    "l4",
+    "tls",
+    "grpc",
+    "resp",
+    "ofrep",
+    "unleash",
+    "faktory",
+    "tus",
+    "s3",
+    "websocket",
+    "sse",
+    "smtp",
+    "syslog",
+    "prometheus",
+];
 
 /// Blocks and systems have the known doors, and what belongs to a room.
 pub(crate) fn known_doors(house: &House) -> Vec<Finding> {
