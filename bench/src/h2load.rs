@@ -64,7 +64,7 @@ mod tests {
                  status codes: 2000 2xx, 0 3xx, 0 4xx, {five} 5xx\n"
             )
         };
-        let log: String = (1..=100).map(|n| format!("1\t200\t{}\n", n * 1000)).collect();
+        let log = (1..=100).map(|n| format!("1\t200\t{}", n * 1000)).collect::<Vec<_>>().join("\n");
         let load = parse(&text(0, 0), &log).unwrap();
         assert!((load.requests - 2000.0).abs() < 0.1 && (load.per_second - 2000.5).abs() < 0.1);
         assert!((load.p50_ms - 51.0).abs() < 0.1 && (load.p99_ms - 100.0).abs() < 0.1);
