@@ -34,7 +34,7 @@ pub use context::{Deadline, RequestContext};
 pub use extract::{Form, Json, Path, Query};
 pub use idempotency::{Idempotency, IdempotencyScope, IdempotencyStore, IdempotencyToken};
 pub use page::{Page, PageQuery};
-pub use problem::{PROBLEM_JSON, Reject, status};
+pub use problem::{PROBLEM_JSON, ProblemCode, Reject, status};
 pub use stack::{Admission, Admitted, Arriving, Finished, InFlight, OnRequest, StackOptions, stack};
 
 /// What a handler returns.

@@ -17,6 +17,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use kernel::{Code, FieldError, Kind, Problem};
 use serde::Serialize;
@@ -145,22 +146,29 @@ impl<'a> WireField<'a> {
 
 impl IntoResponse for Reject {
     fn into_response(self) -> Response {
+        let context = RequestContext::current();
+        self.render(context.as_ref().map(RequestContext::request_id)).map(Body::from)
+    }
+}
+
+impl Reject {
+    /// The response, for listeners whose bodies are not axum's; also logs it.
+    pub fn render(self, request_id: Option<&str>) -> http::Response<Bytes> {
         let status = self.status();
         let problem = &*self.0;
-        let context = RequestContext::current();
-        log(problem, status, context.as_ref());
+        log(problem, status, request_id.unwrap_or_default());
         let wire = Wire {
             r#type: format!("/docs/errors/{}", problem.code.name),
             title: problem.code.title,
             status: status.as_u16(),
             code: problem.code.name,
             detail: &problem.detail,
-            instance: context.as_ref().map(RequestContext::request_id),
+            instance: request_id,
             errors: problem.fields.iter().map(WireField::new).collect(),
         };
         // Strings and numbers only: this cannot fail.
         let body = serde_json::to_vec(&wire).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
+        let mut response = http::Response::new(Bytes::from(body));
         *response.status_mut() = status;
         response.extensions_mut().insert(ProblemCode(problem.code.name));
         let headers = response.headers_mut();
@@ -183,10 +191,9 @@ fn retry_after_s(after: std::time::Duration) -> u64 {
     after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
-fn log(problem: &Problem, status: StatusCode, context: Option<&RequestContext>) {
+fn log(problem: &Problem, status: StatusCode, request_id: &str) {
     let code = problem.code.name;
     let internal = problem.internal.as_ref().map_or("", kernel::Internal::for_operators);
-    let request_id = context.map_or("", RequestContext::request_id);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(code, internal, request_id, "request failed");
     } else if !internal.is_empty() {

@@ -1,1 +1,18 @@
-//! Policies at the door: API keys, JWT, OIDC sign-in, basic, forward auth, addresses, CORS, expressions.
+//! Policies at the door: who asks, from where, and may they.
+//!
+//! ```text
+//! request ─▶ CORS preflight? ─▶ headers about identity removed ─▶ policy 1 ─▶ policy 2 … ─▶ Pass: credentials removed, headers set
+//!                 └ answered                                       └ refused, or sent to the sign-in
+//! ```
+
+#![allow(dead_code, reason = "what the policies to come stand on")]
+
+mod error;
+mod model;
+pub mod ports;
+mod service;
+
+pub use error::{CODES, Error};
+pub use model::{ask::Steps, *};
+pub use ports::{Fetch, FetchError, Limits};
+pub use service::{Chain, Deps, Described, Gatekeeper, Policies};
