@@ -1,5 +1,6 @@
 //! The API gateway and load balancer (SD7).
 
+pub mod model;
 pub mod proxy;
 
 pub use proxy::{Body, Peer};
