@@ -122,6 +122,30 @@ impl<K: Hash + Eq + Clone> OutlierCore<K> {
         }
     }
 
+    /// Adds successes that were counted elsewhere since the last report of this host, so that not each has to come here. To be called
+    /// before [`OutlierCore::next_turn`] passes, or they count in the next interval.
+    pub fn add_successes(&mut self, key: &K, count: u32) {
+        if count > 0
+            && let Some(at) = self.places.get(key).copied()
+        {
+            let host = &mut self.hosts[at];
+            host.calls = host.calls.saturating_add(count);
+            host.successes = host.successes.saturating_add(count);
+            host.failures_in_row = 0;
+        }
+    }
+
+    /// The hosts that are ejected at `now`, with when they come back.
+    pub fn ejected(&mut self, now: Duration) -> impl Iterator<Item = (&K, Duration)> {
+        self.turn(now);
+        self.hosts.iter().filter_map(|host| Some((&host.key, host.ejected_until?)))
+    }
+
+    /// When something changes by itself: an ejection ends, or rates are compared.
+    pub fn next_turn(&self) -> Duration {
+        self.hosts.iter().filter_map(|host| host.ejected_until).min().unwrap_or(Duration::MAX).min(self.interval_end)
+    }
+
     /// The hosts to use at `now`, of those that `is_healthy` (an active check) also takes for well.
     pub fn usable(&mut self, now: Duration, is_healthy: impl Fn(&K) -> bool) -> Usable<K> {
         self.turn(now);
