@@ -21,7 +21,7 @@ pub use compiled::{Action, Route};
 pub use matching::Captures;
 pub use route::RouteSpec;
 pub use spec::Document;
-pub use stand_in::{CertificateSpec, Chain, Cors, CorsSpec, ListenerSpec, PolicySpec, Upstream, UpstreamSpec};
+pub use stand_in::{Chain, Cors, CorsSpec, PolicySpec, Upstream, UpstreamSpec};
 pub use stats::{InFlight, RouteNumbers, RouteStats};
 pub use table::{Origin, RequestHead, Table};
 pub use template::{Template, Values, Variable};

@@ -4,6 +4,5 @@ mod spec;
 
 pub(crate) use spec::check_host;
 pub use spec::{
-    ListenerLimits, ListenerProtocol, ListenerSpec, MAX_LISTENERS, MAX_SNI_ROUTES, ProxyAccept, SniMode, SniRoute,
-    validate,
+    ListenerLimits, ListenerProtocol, ListenerSpec, MAX_SNI_ROUTES, ProxyAccept, SniMode, SniRoute, validate,
 };

@@ -4,21 +4,21 @@ use std::{net::SocketAddr, time::Duration};
 
 use kernel::{FieldError, Network, Span};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::tls::{Hosts, hello::is_host};
 
-/// The most listeners of a document.
-pub const MAX_LISTENERS: usize = 256;
 /// The most SNI routes of a listener.
 pub const MAX_SNI_ROUTES: usize = 1024;
 
 /// A port that is balanced over an upstream below HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerSpec {
     /// Unique; in metrics and messages.
     pub name: String,
     /// Address to listen on, `host:port`.
+    #[schema(value_type = String)]
     pub listen: SocketAddr,
     /// What is spoken.
     pub protocol: ListenerProtocol,
@@ -37,6 +37,7 @@ pub struct ListenerSpec {
     /// How long a connection may stay without a byte in either direction, and a UDP session without a datagram. Default: 10 m and
     /// 60 s. At most a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub idle_timeout: Option<Span>,
     /// How many endpoints are tried before a connection is given up, 1 to 10. Nothing was sent to those that failed. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +45,7 @@ pub struct ListenerSpec {
 }
 
 /// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ListenerProtocol {
     /// Bytes in both directions.
@@ -67,7 +68,7 @@ impl ListenerProtocol {
 }
 
 /// What happens with clients that ask for certain hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SniRoute {
     /// `shop.example.com`, or `*.example.com` for every name with one label more.
@@ -83,7 +84,7 @@ pub struct SniRoute {
 }
 
 /// Whether TLS ends at the listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SniMode {
     /// The back end has the certificate; nothing is decrypted here.
@@ -94,10 +95,11 @@ pub enum SniMode {
 }
 
 /// Whose connections begin with a PROXY header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyAccept {
     /// Networks of the load balancers before this listener. From them a header has to come; from nobody else is one understood.
+    #[schema(value_type = Vec<String>)]
     pub from: Vec<Network>,
 }
 
@@ -110,7 +112,7 @@ impl ProxyAccept {
 }
 
 /// Bounds of a listener.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerLimits {
     /// Connections (UDP: sessions) at once; more connections wait in the kernel's backlog, datagrams of more sessions are dropped.
@@ -146,9 +148,6 @@ impl ListenerSpec {
     pub fn validate(&self, at: &str) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let mut wrong = |field: &str, detail: String| errors.push(FieldError { field: format!("{at}{field}"), detail });
-        if !is_name(&self.name) {
-            wrong("/name", "expected 1 to 64 of a-z, 0-9, - and _, beginning with a letter".to_owned());
-        }
         if self.listen.port() == 0 {
             wrong("/listen", "expected a port of 1 to 65535".to_owned());
         }
@@ -207,16 +206,9 @@ impl ListenerSpec {
 /// What is wrong in all of them together and in each; `at` is the JSON pointer of the list.
 pub fn validate(specs: &[ListenerSpec], at: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if specs.len() > MAX_LISTENERS {
-        errors.push(FieldError { field: at.to_owned(), detail: format!("at most {MAX_LISTENERS} listeners") });
-    }
     for (i, spec) in specs.iter().enumerate() {
         errors.extend(spec.validate(&format!("{at}/{i}")));
         let before = &specs[..i];
-        if before.iter().any(|other| other.name == spec.name) {
-            let detail = format!("another listener is called {:?}", spec.name);
-            errors.push(FieldError { field: format!("{at}/{i}/name"), detail });
-        }
         let is_udp = |s: &ListenerSpec| s.protocol == ListenerProtocol::Udp;
         if before.iter().any(|other| other.listen == spec.listen && is_udp(other) == is_udp(spec)) {
             let detail = format!("another listener has {}", spec.listen);
@@ -224,11 +216,6 @@ pub fn validate(specs: &[ListenerSpec], at: &str) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-fn is_name(name: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(is_plain)
 }
 
 /// A host name or `*.` and one.

@@ -94,6 +94,13 @@ pub fn check(document: &Document, services: &[&str]) -> Findings {
     for (i, upstream) in document.upstreams.iter().enumerate() {
         check.found.errors.extend(upstream.validate(&format!("/upstreams/{i}")));
     }
+    check.found.errors.extend(crate::tls::validate(&document.certificates, "/certificates"));
+    check.found.errors.extend(crate::l4::validate(&document.listeners, "/listeners"));
+    for (i, listener) in document.listeners.iter().enumerate() {
+        for (field, name) in listener.upstreams() {
+            check.upstream(&format!("/listeners/{i}{field}"), name);
+        }
+    }
     for (i, route) in document.routes.iter().enumerate() {
         routes::route(&mut check, route, &format!("/routes/{i}"));
     }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use super::{
     PolicySpec, UpstreamSpec,
     route::{RouteSpec, is_default},
-    stand_in::{CertificateSpec, ListenerSpec},
 };
+use crate::{l4::ListenerSpec, tls::CertificateSpec};
 
 /// Everything that the gateway does: one document, in TOML as a file, in JSON over the API.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]

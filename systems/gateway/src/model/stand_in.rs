@@ -27,8 +27,6 @@ named! {
     UpstreamSpec: "Back ends.";
     PolicySpec: "A policy.";
     CorsSpec: "Cross-origin requests.";
-    CertificateSpec: "A certificate.";
-    ListenerSpec: "A listener.";
 }
 
 /// Back ends that run.

@@ -30,11 +30,8 @@ impl<T> Hosts<T> {
         self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1))
     }
 
-    /// The value under exactly this text, `*.` included.
-    pub fn get_mut(&mut self, host: &str) -> Option<&mut T> {
-        match host.strip_prefix("*.") {
-            Some(parent) => self.wildcard.get_mut(parent),
-            None => self.exact.get_mut(host),
-        }
+    /// Every value, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.exact.values().chain(self.wildcard.values())
     }
 }

@@ -1,10 +1,21 @@
 //! TLS towards clients: certificates by host, certificates of clients, ACME.
 
+mod accept;
+mod certificates;
+mod client;
 pub mod hello;
 mod hosts;
+mod material;
 mod spec;
 
+use std::time::Duration;
+
+pub use accept::Session;
+pub use certificates::{CertificateState, Certificates, Misdirected};
+pub use client::client_certificate;
 pub use hosts::Hosts;
-pub use spec::{
-    AcmeChallenge, AcmeSpec, CertificateSpec, ClientMode, ClientSpec, MAX_CERTIFICATES, MAX_HOSTS, validate,
-};
+pub use material::Facts;
+pub use spec::{AcmeChallenge, AcmeSpec, CertificateSpec, ClientMode, ClientSpec, MAX_HOSTS, validate};
+
+/// How often files are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);

@@ -4,26 +4,27 @@ use std::{path::PathBuf, time::Duration};
 
 use kernel::{FieldError, Span};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Hosts;
 use crate::l4::check_host;
 
-/// The most certificates of a document.
-pub const MAX_CERTIFICATES: usize = 10_000;
 /// The most hosts of one certificate (what public authorities allow).
 pub const MAX_HOSTS: usize = 100;
 
 /// A certificate of the public listener and of listeners that terminate TLS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateSpec {
     /// `shop.example.com`, or `*.example.com` for every name with one label more.
     pub hosts: Vec<String>,
     /// Certificate chain in PEM, the server's first. Read again when the file changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub cert: Option<PathBuf>,
     /// Private key in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub key: Option<PathBuf>,
     /// Got and renewed by itself (RFC 8555), instead of `cert` and `key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +35,7 @@ pub struct CertificateSpec {
 }
 
 /// Where a certificate is got.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeSpec {
     /// URL of the directory. Default: Let's Encrypt.
@@ -51,9 +52,11 @@ pub struct AcmeSpec {
     pub challenge: AcmeChallenge,
     /// Trust anchors for the directory's own TLS, a PEM file. Default: the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub ca: Option<PathBuf>,
     /// How long before its end a certificate is renewed. Default: a third of its lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub renew_before: Option<Span>,
 }
 
@@ -62,7 +65,7 @@ fn lets_encrypt() -> String {
 }
 
 /// How control over a host is shown (RFC 8555 §8.3, RFC 8737).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 pub enum AcmeChallenge {
     /// A file below `/.well-known/acme-challenge/`, asked for on port 80.
     #[default]
@@ -74,21 +77,23 @@ pub enum AcmeChallenge {
 }
 
 /// Certificates of clients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientSpec {
     /// The authorities that are believed, a PEM file. Read again when the file changes.
+    #[schema(value_type = String)]
     pub ca: PathBuf,
     /// Whether a client without one is refused.
     #[serde(default)]
     pub mode: ClientMode,
     /// Revocation lists in PEM. Read again when the file changes; one that is missing an issuer does not refuse its clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub crl: Option<PathBuf>,
 }
 
 /// Whether a client without a certificate is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientMode {
     /// At the handshake.
@@ -149,9 +154,6 @@ impl CertificateSpec {
 /// host (one RSA, one ECDSA), but not with different rules for clients.
 pub fn validate(specs: &[CertificateSpec], at: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if specs.len() > MAX_CERTIFICATES {
-        errors.push(FieldError { field: at.to_owned(), detail: format!("at most {MAX_CERTIFICATES} certificates") });
-    }
     let mut seen: Hosts<usize> = Hosts::default();
     for (i, spec) in specs.iter().enumerate() {
         errors.extend(spec.validate(&format!("{at}/{i}")));
