@@ -13,8 +13,6 @@ use super::spec::Document;
 pub(crate) const MAX_UPSTREAMS: usize = 1_000;
 pub(crate) const MAX_ROUTES: usize = 5_000;
 pub(crate) const MAX_POLICIES: usize = 1_000;
-pub(crate) const MAX_CERTIFICATES: usize = 1_000;
-pub(crate) const MAX_LISTENERS: usize = 100;
 /// What names of things are.
 pub(crate) const NAME_RULE: &str = "expected 1 to 64 of A-Z, a-z, 0-9, _, - and .";
 
@@ -80,8 +78,6 @@ pub fn check(document: &Document, services: &[&str]) -> Findings {
         ("upstreams", document.upstreams.len(), MAX_UPSTREAMS),
         ("policies", document.policies.len(), MAX_POLICIES),
         ("routes", document.routes.len(), MAX_ROUTES),
-        ("certificates", document.certificates.len(), MAX_CERTIFICATES),
-        ("listeners", document.listeners.len(), MAX_LISTENERS),
     ] {
         if count > most {
             check.error(format!("/{list}"), format!("at most {most}"));
@@ -90,7 +86,6 @@ pub fn check(document: &Document, services: &[&str]) -> Findings {
     check.unique("upstreams", document.upstreams.iter().map(|u| u.name.as_str()));
     check.unique("policies", document.policies.iter().map(|p| p.name.as_str()));
     check.unique("routes", document.routes.iter().map(|r| r.name.as_str()));
-    check.unique("listeners", document.listeners.iter().map(|l| l.name.as_str()));
     for (i, upstream) in document.upstreams.iter().enumerate() {
         check.found.errors.extend(upstream.validate(&format!("/upstreams/{i}")));
     }
@@ -103,6 +98,13 @@ pub fn check(document: &Document, services: &[&str]) -> Findings {
     }
     for (i, route) in document.routes.iter().enumerate() {
         routes::route(&mut check, route, &format!("/routes/{i}"));
+    }
+    check.found.errors.extend(crate::l4::validate(&document.listeners, "/listeners"));
+    check.found.errors.extend(crate::tls::validate(&document.certificates, "/certificates"));
+    for (i, listener) in document.listeners.iter().enumerate() {
+        for (field, name) in listener.upstreams() {
+            check.upstream(&format!("/listeners/{i}{field}"), name);
+        }
     }
     warn(&mut check, document);
     check.found

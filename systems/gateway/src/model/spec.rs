@@ -25,9 +25,11 @@ pub struct Document {
     pub routes: Vec<RouteSpec>,
     /// Certificates of the public listener and of listeners that end TLS. At most 1,000.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(value_type = Vec<Object>)]
     pub certificates: Vec<CertificateSpec>,
     /// Listeners beside the public one. At most 100.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schema(value_type = Vec<Object>)]
     pub listeners: Vec<ListenerSpec>,
 }
 

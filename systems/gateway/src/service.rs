@@ -1,0 +1,171 @@
+//! The handle: one table for all requests, and the document it is made from.
+
+mod apply;
+mod file;
+mod last_good;
+mod versions;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use access::Access;
+use arc_swap::{ArcSwap, Guard};
+use database::Db;
+use gatekeeper::Gatekeeper;
+use kernel::{Clock, CursorKey, Problem, Rng, Timestamp};
+use limiter::Limiter;
+use tokio::sync::watch;
+
+pub use self::{
+    apply::Checked,
+    file::parse as parse_file,
+    versions::{Current, Expected, MAX_DOCUMENT_BYTES, Version, Written},
+};
+use self::{file::ConfigFile, last_good::LastGood};
+use crate::{
+    config::GatewayConfig,
+    error::Error,
+    model::{Document, Origin, Parts, Table, Upstreams, compile},
+    store,
+    telemetry::Telemetry,
+};
+
+/// What the gateway stands on.
+pub struct Deps {
+    /// Its section.
+    pub config: GatewayConfig,
+    /// Where the last document that held is kept.
+    pub data_dir: PathBuf,
+    /// Versions of the document.
+    pub db: Db,
+    /// Secrets and the audit log.
+    pub access: Access,
+    /// Rate limits.
+    pub limiter: Limiter,
+    /// Policies.
+    pub gatekeeper: Gatekeeper,
+    /// Back ends.
+    pub upstreams: Upstreams,
+    /// Mainstay's own systems that can be routes.
+    pub services: &'static [&'static str],
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub rng: Rng,
+    /// Where its metrics go.
+    pub metrics: ::telemetry::Metrics,
+}
+
+/// The gateway. Cheap to clone; shared by all workers.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) db: Db,
+    pub(crate) access: Access,
+    pub(crate) limiter: Limiter,
+    pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) services: &'static [&'static str],
+    pub(crate) clock: Clock,
+    pub(crate) rng: Rng,
+    pub(crate) telemetry: Telemetry,
+    cursors: CursorKey,
+    table: ArcSwap<Table>,
+    changes: watch::Sender<Arc<Table>>,
+    /// One document is taken at a time.
+    applying: tokio::sync::Mutex<()>,
+    file: ConfigFile,
+    last_good: LastGood,
+    state: Mutex<State>,
+}
+
+/// What is known of how the document came.
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// Since when the table holds.
+    applied_at: Option<Timestamp>,
+    /// Why the document that should hold does not.
+    trouble: Option<String>,
+    /// The version in the database that could not be taken: it is not tried again before there is another.
+    refused_version: i64,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gateway")
+    }
+}
+
+impl Gateway {
+    /// Brings its tables up to date and takes the document: the file's, else the database's. Where that cannot be used, the one that held last
+    /// on this machine goes on; without one, a file that cannot be used refuses the start.
+    pub async fn open(deps: Deps) -> Result<Self, Problem> {
+        let Deps { config, data_dir, db, access, limiter, gatekeeper, upstreams, services, clock, rng, metrics } = deps;
+        db.migrate("gateway", store::MIGRATIONS).await?;
+        let nothing = Parts { upstream: &|_| None, chain: &|_| unreachable_chain(), before: &|_| None };
+        let table = compile(Arc::new(Document::built_in()), Origin::Default, 0, &nothing).map_err(Error::Invalid)?;
+        let table = Arc::new(table);
+        let this = Self(Arc::new(Shared {
+            cursors: CursorKey::new(&access.secret("gateway.cursors")),
+            telemetry: Telemetry::new(&metrics.registry("gateway")),
+            table: ArcSwap::new(table.clone()),
+            changes: watch::Sender::new(table),
+            applying: tokio::sync::Mutex::new(()),
+            file: ConfigFile::new(&config.config_file),
+            last_good: LastGood::new(&data_dir),
+            state: Mutex::default(),
+            db,
+            access,
+            limiter,
+            gatekeeper,
+            upstreams,
+            services,
+            clock,
+            rng,
+        }));
+        this.take_first().await?;
+        Ok(this)
+    }
+
+    /// The table that holds now: one for a whole request.
+    pub fn snapshot(&self) -> Guard<Arc<Table>> {
+        self.0.table.load()
+    }
+
+    /// Every table from now on, the one that holds first: for listeners and certificates, which follow it.
+    pub fn tables(&self) -> watch::Receiver<Arc<Table>> {
+        self.0.changes.subscribe()
+    }
+
+    /// Back ends.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.0.upstreams
+    }
+
+    /// Why the document that should hold does not; `None` when it does.
+    pub fn trouble(&self) -> Option<String> {
+        self.state(|state| state.trouble.clone())
+    }
+
+    /// Since when the table holds.
+    pub fn applied_at(&self) -> Option<Timestamp> {
+        self.state(|state| state.applied_at)
+    }
+
+    /// Whether the document stands in a file, and cannot be changed over the API.
+    pub fn is_in_file(&self) -> bool {
+        self.0.file.is_on()
+    }
+
+    fn state<T>(&self, of: impl FnOnce(&mut State) -> T) -> T {
+        of(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The built-in document has no policies.
+fn unreachable_chain() -> Result<Arc<crate::model::Chain>, kernel::FieldError> {
+    Err(kernel::FieldError { field: String::new(), detail: "there are no policies".to_owned() })
+}
