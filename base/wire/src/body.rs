@@ -1,6 +1,7 @@
 //! Bodies of answers.
 
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -8,17 +9,20 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::{Error, Upgraded};
+use crate::{Error, Upgraded, h1, h2};
 
-/// The body of an answer. Belongs to the thread of its pool. Dropped in the middle it closes its connection.
-#[derive(Debug, Default)]
+/// The body of an answer. Belongs to the thread of its pool. Dropped in the middle it closes its connection (HTTP/1) or resets its
+/// stream (HTTP/2).
+#[derive(Default)]
 pub struct Body(Kind);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Kind {
     #[default]
     Empty,
     Full(Bytes),
+    Http1(Box<h1::Incoming>),
+    Http2(Box<h2::Incoming>),
     Upgraded(Box<Upgraded>),
 }
 
@@ -34,12 +38,24 @@ impl Body {
         if bytes.is_empty() { Self::empty() } else { Self(Kind::Full(bytes)) }
     }
 
+    pub(crate) fn http1(incoming: h1::Incoming) -> Self {
+        Self(Kind::Http1(Box::new(incoming)))
+    }
+
+    pub(crate) fn http2(incoming: h2::Incoming) -> Self {
+        Self(Kind::Http2(Box::new(incoming)))
+    }
+
+    pub(crate) fn upgraded(upgraded: Upgraded) -> Self {
+        Self(Kind::Upgraded(Box::new(upgraded)))
+    }
+
     /// The whole body when all of it is here already.
     pub fn as_full(&self) -> Option<&[u8]> {
         match &self.0 {
             Kind::Empty => Some(&[]),
             Kind::Full(bytes) => Some(bytes),
-            Kind::Upgraded(_) => None,
+            _ => None,
         }
     }
 
@@ -55,25 +71,50 @@ impl Body {
     }
 }
 
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Kind::Empty => "Body::Empty",
+            Kind::Full(_) => "Body::Full",
+            Kind::Http1(_) => "Body::Http1",
+            Kind::Http2(_) => "Body::Http2",
+            Kind::Upgraded(_) => "Body::Upgraded",
+        })
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match std::mem::take(&mut self.0) {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
             Kind::Empty | Kind::Upgraded(_) => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Http1(incoming) => incoming.poll_frame(cx),
+            Kind::Http2(incoming) => incoming.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Empty | Kind::Upgraded(_))
+        match &self.0 {
+            Kind::Empty | Kind::Upgraded(_) => true,
+            Kind::Full(_) => false,
+            Kind::Http1(incoming) => incoming.is_over(),
+            Kind::Http2(incoming) => incoming.is_over(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty | Kind::Upgraded(_) => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Http1(incoming) => incoming.size_hint(),
+            Kind::Http2(incoming) => incoming.size_hint(),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! HTTP to back ends: pools of connections that belong to one thread, an own HTTP/1 codec, HTTP/2 and TLS.
 
-#![allow(dead_code, clippy::unused_async, reason = "the interface, before what is behind it")]
-
 mod body;
+mod conn;
 mod error;
+mod h1;
+mod h2;
 mod hop;
 mod options;
 mod pool;
 pub mod proxy_protocol;
+mod stream;
 mod target;
 mod tls;
 mod upgraded;
+mod watch;
 
 pub use body::Body;
 pub use error::{BoxError, Error, ErrorKind};
