@@ -11,8 +11,9 @@ mod error;
 mod model;
 pub mod ports;
 mod service;
+mod telemetry;
 
 pub use error::{CODES, Error};
 pub use model::{ask::Steps, *};
 pub use ports::{Fetch, FetchError, Limits};
-pub use service::{Chain, Deps, Described, Gatekeeper, Policies};
+pub use service::{Chain, Cors, Deps, Described, Gatekeeper, Policies};

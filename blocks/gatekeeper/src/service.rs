@@ -5,19 +5,31 @@ mod api_key;
 mod chain;
 mod claims;
 mod compile;
+mod condition;
+mod cors;
+mod discovery;
 mod going;
+mod jwt;
+mod keys;
 mod places;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use access::Access;
 use kernel::{Clock, Rng, Tasks};
 use telemetry::Metrics;
 
-use crate::Fetch;
+use crate::{Fetch, telemetry::Telemetry};
+
+use discovery::Discovery;
+use keys::{Ages, Keys, Source};
 
 pub use chain::{Chain, Described};
 pub use compile::Policies;
+pub use cors::Cors;
 
 /// What the gatekeeper stands on.
 pub struct Deps {
@@ -41,6 +53,10 @@ pub struct Gatekeeper(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) deps: Deps,
+    pub(crate) telemetry: Telemetry,
+    /// Keys that policies of now use, so that those of the next document find them warm.
+    keys: Mutex<HashMap<(Source, Ages), Weak<Keys>>>,
+    issuers: Mutex<HashMap<String, Weak<Discovery>>>,
 }
 
 impl std::fmt::Debug for Gatekeeper {
@@ -52,6 +68,37 @@ impl std::fmt::Debug for Gatekeeper {
 impl Gatekeeper {
     /// One, with nothing learnt.
     pub fn new(deps: Deps) -> Self {
-        Self(Arc::new(Inner { deps }))
+        let telemetry = Telemetry::new(&deps.metrics.registry("gatekeeper"));
+        Self(Arc::new(Inner { deps, telemetry, keys: Mutex::default(), issuers: Mutex::default() }))
     }
+
+    /// The keys from a source; the same as those of another policy with the same source.
+    fn keys(&self, source: Source, ages: Ages) -> Arc<Keys> {
+        let discovery = match &source {
+            Source::Issuer(issuer) => Some(self.discovery(issuer)),
+            Source::Url(_) | Source::File(_) => None,
+        };
+        shared(&self.0.keys, (source.clone(), ages), || Keys::new(source, ages, discovery, &self.0))
+    }
+
+    fn discovery(&self, issuer: &str) -> Arc<Discovery> {
+        let new = || Arc::new(Discovery::new(issuer, &self.0.deps.clock, &self.0.deps.fetch));
+        shared(&self.0.issuers, issuer.to_owned(), new)
+    }
+}
+
+/// What somebody still holds, else a new one. What nobody holds any more is forgotten.
+fn shared<K: std::hash::Hash + Eq, V>(
+    all: &Mutex<HashMap<K, Weak<V>>>,
+    key: K,
+    new: impl FnOnce() -> Arc<V>,
+) -> Arc<V> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = all.get(&key).and_then(Weak::upgrade) {
+        return found;
+    }
+    all.retain(|_, held| held.strong_count() > 0);
+    let made = new();
+    all.insert(key, Arc::downgrade(&made));
+    made
 }

@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderName, Response, header};
 
 use super::{
     addresses::Addresses,
     api_key::ApiKey,
     claims,
+    condition::Condition,
+    cors::Cors,
     going::{Checked, Going, Seen, Stop},
+    jwt::Jwt,
 };
-use crate::{Ask, Passed, Verdict, model::ask::Step};
+use crate::{
+    Ask, Passed, Verdict,
+    model::ask::{Outcome, Step},
+    telemetry::Counts,
+};
 
 /// One policy, ready to be asked.
 pub(super) struct Policy {
@@ -19,11 +27,14 @@ pub(super) struct Policy {
     /// In words for people, for [`Chain::describe`].
     pub(super) about: String,
     pub(super) guard: Guard,
+    pub(super) counts: Counts,
 }
 
 pub(super) enum Guard {
     Addresses(Addresses),
     ApiKey(Box<ApiKey>),
+    Jwt(Box<Jwt>),
+    Expression(Box<Condition>),
     /// Only in documents; see [`Entry::AnyOf`].
     AnyOf(Vec<Arc<Policy>>),
 }
@@ -34,13 +45,16 @@ impl Policy {
         match &self.guard {
             Guard::Addresses(guard) => guard.check(seen),
             Guard::ApiKey(guard) => guard.check(seen, going).await,
+            Guard::Jwt(guard) => guard.check(seen, going).await,
+            Guard::Expression(guard) => guard.check(seen, going),
             Guard::AnyOf(_) => unreachable!("an `any_of` holds none of its kind"),
         }
     }
 
     fn protected(&self) -> Vec<HeaderName> {
         match &self.guard {
-            Guard::Addresses(_) => Vec::new(),
+            Guard::Addresses(_) | Guard::Expression(_) => Vec::new(),
+            Guard::Jwt(guard) => guard.protected().cloned().collect(),
             Guard::ApiKey(guard) => guard.protected().cloned().collect(),
             Guard::AnyOf(policies) => policies.iter().flat_map(|policy| policy.protected()).collect(),
         }
@@ -52,6 +66,8 @@ pub struct Chain {
     policies: Vec<Arc<Policy>>,
     /// Headers that only policies set.
     protected: Vec<HeaderName>,
+    cors: Option<Cors>,
+    cors_name: Arc<str>,
 }
 
 /// A policy, for people.
@@ -76,7 +92,7 @@ impl Chain {
         let mut protected: Vec<HeaderName> = policies.iter().flat_map(|policy| policy.protected()).collect();
         protected.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         protected.dedup();
-        Self { policies, protected }
+        Self { policies, protected, cors: None, cors_name: "cors".into() }
     }
 
     /// Its policies, in order.
@@ -89,11 +105,25 @@ impl Chain {
         self.policies.iter().map(describe).collect()
     }
 
+    /// The same, and before it what pages of other origins may do: preflights are answered, and every answer that goes through the chain
+    /// gets its headers.
+    pub fn with_cors(&self, cors: Cors) -> Arc<Self> {
+        let (policies, protected, cors_name) = (self.policies.clone(), self.protected.clone(), self.cors_name.clone());
+        Arc::new(Self { policies, protected, cors: Some(cors), cors_name })
+    }
+
     /// Asks the policies. When it passes, `ask.parts` is what goes on.
     pub async fn admit(&self, ask: Ask<'_>) -> Verdict {
         let Ask { parts, peer, client_certificate, scheme, host, request_id } = ask;
-        claims::remove_protected(&mut parts.headers, &self.protected);
         let mut going = Going::default();
+        if let Some(cors) = &self.cors {
+            if let Some(response) = cors.preflight(parts) {
+                going.steps.push(self.preflight_step(&response));
+                return Verdict::Answer(response, going.steps);
+            }
+            cors.decorate(&parts.headers, &mut going.response);
+        }
+        claims::remove_protected(&mut parts.headers, &self.protected);
         let seen = Seen { parts, peer, client_certificate, scheme, host };
         for policy in &self.policies {
             if let Err(stop) = ask_one(policy, &seen, &mut going).await {
@@ -105,6 +135,13 @@ impl Chain {
         going.apply(parts);
         let Going { identity, response, steps, .. } = going;
         Verdict::Pass(Passed { identity, set_on_response: response, steps })
+    }
+
+    fn preflight_step(&self, response: &Response<Bytes>) -> Step {
+        let is_allowed = response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        let detail = if is_allowed { "a preflight that is allowed" } else { "a preflight that is not allowed" };
+        let policy = self.cors_name.clone();
+        Step { policy, kind: "cors", outcome: Outcome::Answered, detail: detail.into() }
     }
 }
 
@@ -133,6 +170,7 @@ async fn ask_and_note(policy: &Policy, seen: &Seen<'_>, going: &mut Going) -> Re
         Ok(said) => (said.outcome, said.detail.clone()),
         Err(stop) => (stop.outcome(), stop.detail()),
     };
+    policy.counts.count(outcome);
     going.steps.push(Step { policy: policy.name.clone(), kind: policy.kind, outcome, detail });
     said.map(drop)
 }

@@ -9,6 +9,8 @@ use super::{
     addresses::Addresses,
     api_key::ApiKey,
     chain::{Chain, Guard, Policy},
+    condition::Condition,
+    jwt::Jwt,
 };
 use crate::PolicySpec;
 
@@ -76,8 +78,9 @@ impl Gatekeeper {
                 }
             }
             let about = format!("one of {}", names.join(", "));
-            let policy =
-                Policy { name: spec.name.as_str().into(), kind: "any_of", about, guard: Guard::AnyOf(policies) };
+            let counts = self.0.telemetry.counts(&spec.name, "any_of");
+            let (name, guard) = (spec.name.as_str().into(), Guard::AnyOf(policies));
+            let policy = Policy { name, kind: "any_of", about, guard, counts };
             choices.push((spec.name.clone(), Arc::new(policy)));
         }
         compiled.extend(choices);
@@ -101,11 +104,18 @@ impl Gatekeeper {
             let scope = spec.scope.as_deref().map(|scope| format!(" with {scope}")).unwrap_or_default();
             let about = format!("an API key of the project {}{scope}", spec.project);
             (Guard::ApiKey(Box::new(ApiKey::compile(spec, &name, &self.0.deps.access, &at, errors))), about)
+        } else if let Some(spec) = &spec.jwt {
+            let about = format!("a token of {}", spec.issuer);
+            (Guard::Jwt(Box::new(Jwt::compile(spec, &name, self, &at, errors)?)), about)
+        } else if let Some(spec) = &spec.expression {
+            let condition = Condition::compile(spec, &self.0.deps.clock, &at, errors)?;
+            (Guard::Expression(Box::new(condition)), spec.allow.clone())
         } else {
             errors.push(FieldError { field: at, detail: "not in this version".to_owned() });
             return None;
         };
-        (errors.len() == before).then_some(Policy { name, kind, about, guard })
+        let counts = self.0.telemetry.counts(&name, kind);
+        (errors.len() == before).then_some(Policy { name, kind, about, guard, counts })
     }
 }
 
