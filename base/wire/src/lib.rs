@@ -2,6 +2,7 @@
 
 mod body;
 mod conn;
+mod dial;
 mod error;
 mod h1;
 mod h2;
@@ -16,6 +17,7 @@ mod upgraded;
 mod watch;
 
 pub use body::Body;
+pub use dial::{Raw, dial};
 pub use error::{BoxError, Error, ErrorKind};
 pub use hop::{HopByHop, strip_hop_by_hop};
 pub use options::{PoolLimits, PoolStats, SendOptions};

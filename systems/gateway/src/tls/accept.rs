@@ -15,7 +15,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use super::{Certificates, RELOAD_INTERVAL};
 
 /// The protocol by which an authority looks at a certificate (RFC 8737).
-pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
+pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// What a handshake told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,7 +49,7 @@ impl Certificates {
         let hello = start.client_hello();
         let server_name = hello.server_name().map(str::to_ascii_lowercase);
         if hello.alpn().is_some_and(|mut alpn| alpn.any(|protocol| protocol == ACME_TLS)) {
-            let answer = server_name.as_deref().and_then(|name| self.challenge(name));
+            let answer = self.challenge(server_name.as_deref()).await;
             start.into_stream(answer.unwrap_or_else(|| self.refusal())).await?;
             return Ok(None);
         }

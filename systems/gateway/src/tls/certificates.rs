@@ -223,12 +223,22 @@ impl Certificates {
         &self.0.clock
     }
 
-    pub(super) fn challenge(&self, host: &str) -> Option<Arc<ServerConfig>> {
+    /// What an authority is shown that looks at a host (RFC 8737); `None` when nobody waits for it to.
+    pub(crate) async fn challenge(&self, host: Option<&str>) -> Option<Arc<ServerConfig>> {
+        let host = host?;
         self.0.challenges.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
     }
 
     pub(super) fn refusal(&self) -> Arc<ServerConfig> {
         self.0.refusal.clone()
+    }
+
+    /// What a host in lower case is served with below HTTP: with other protocols offered by ALPN.
+    pub(crate) fn config(&self, host: Option<&str>, alpn: &[Vec<u8>]) -> Option<Arc<ServerConfig>> {
+        let entry = self.entry(host?)?;
+        let mut config = (*entry.config).clone();
+        config.alpn_protocols = alpn.to_vec();
+        Some(Arc::new(config))
     }
 
     /// What a host in lower case is served with.

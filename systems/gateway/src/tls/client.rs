@@ -33,3 +33,9 @@ pub fn client_certificate(der: &[u8]) -> Option<ClientCertificate> {
     }
     Some(this)
 }
+
+/// The common name of a certificate's subject.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    parsed.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
+}

@@ -10,9 +10,11 @@ mod spec;
 
 use std::time::Duration;
 
+pub(crate) use accept::ACME_TLS;
 pub use accept::Session;
 pub use certificates::{CertificateState, Certificates, Misdirected};
 pub use client::client_certificate;
+pub(crate) use client::common_name;
 pub use hosts::Hosts;
 pub use material::Facts;
 pub use spec::{AcmeChallenge, AcmeSpec, CertificateSpec, ClientMode, ClientSpec, MAX_HOSTS, validate};
