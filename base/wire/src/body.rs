@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::{Error, Upgraded, h1, h2};
+use crate::{Error, Upgraded, h1, relay};
 
 /// The body of an answer. Belongs to the thread of its pool. Dropped in the middle it closes its connection (HTTP/1) or resets its
 /// stream (HTTP/2).
@@ -22,7 +22,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Http1(Box<h1::Incoming>),
-    Http2(Box<h2::Incoming>),
+    Relayed(Box<relay::Incoming>),
     Upgraded(Box<Upgraded>),
 }
 
@@ -42,8 +42,8 @@ impl Body {
         Self(Kind::Http1(Box::new(incoming)))
     }
 
-    pub(crate) fn http2(incoming: h2::Incoming) -> Self {
-        Self(Kind::Http2(Box::new(incoming)))
+    pub(crate) fn relayed(incoming: relay::Incoming) -> Self {
+        Self(Kind::Relayed(Box::new(incoming)))
     }
 
     pub(crate) fn upgraded(upgraded: Upgraded) -> Self {
@@ -77,7 +77,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "Body::Empty",
             Kind::Full(_) => "Body::Full",
             Kind::Http1(_) => "Body::Http1",
-            Kind::Http2(_) => "Body::Http2",
+            Kind::Relayed(_) => "Body::Relayed",
             Kind::Upgraded(_) => "Body::Upgraded",
         })
     }
@@ -96,7 +96,7 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Http1(incoming) => incoming.poll_frame(cx),
-            Kind::Http2(incoming) => incoming.poll_frame(cx),
+            Kind::Relayed(incoming) => incoming.poll_frame(cx),
         }
     }
 
@@ -105,7 +105,7 @@ impl http_body::Body for Body {
             Kind::Empty | Kind::Upgraded(_) => true,
             Kind::Full(_) => false,
             Kind::Http1(incoming) => incoming.is_over(),
-            Kind::Http2(incoming) => incoming.is_over(),
+            Kind::Relayed(incoming) => incoming.is_over(),
         }
     }
 
@@ -114,7 +114,7 @@ impl http_body::Body for Body {
             Kind::Empty | Kind::Upgraded(_) => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Http1(incoming) => incoming.size_hint(),
-            Kind::Http2(incoming) => incoming.size_hint(),
+            Kind::Relayed(incoming) => incoming.size_hint(),
         }
     }
 }

@@ -102,6 +102,7 @@ pub(crate) struct Peer {
     idle: RefCell<Vec<Box<Connection>>>,
     pub(crate) is_forgotten: Cell<bool>,
     pub(crate) http2: crate::h2::Connections,
+    pub(crate) hyper1: crate::hyper1::Idle,
 }
 
 impl Peer {
@@ -112,6 +113,7 @@ impl Peer {
             idle: RefCell::default(),
             is_forgotten: Cell::new(false),
             http2: crate::h2::Connections::default(),
+            hyper1: crate::hyper1::Idle::default(),
         })
     }
 
@@ -169,7 +171,8 @@ impl Peer {
         if idle.is_empty() && idle.capacity() > 8 {
             *idle = Vec::new();
         }
-        idle.is_empty() && self.http2.sweep(now, &self.target)
+        let is_empty = idle.is_empty();
+        self.http2.sweep(now, &self.target) & self.hyper1.sweep(now, &self.target) && is_empty
     }
 
     /// Closes what is idle, now and from now on.
@@ -178,6 +181,7 @@ impl Peer {
         let idle = self.idle.take();
         self.shared.idle_count.update(|count| count - idle.len());
         self.http2.forget();
+        self.hyper1.forget();
     }
 
     /// Opens a connection, with its PROXY header and TLS, within the target's time.

@@ -7,22 +7,22 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri, Version, header::HOST, request::Parts};
-use http_body::{Body as _, Frame, SizeHint};
+use http::{Request, Response, Uri, Version, header::HOST, request::Parts};
+use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::{
     Body, BoxError, Error, ErrorKind, SendOptions, Target,
     conn::Peer,
-    hop::{is_hop_by_hop, strip_hop_by_hop},
+    hop::strip_hop_by_hop,
+    relay::{Guard, Incoming, Outgoing, Progress, error, fields},
     watch::Place,
 };
 
@@ -60,9 +60,9 @@ struct Load {
 }
 
 /// One stream's share of the load.
-struct Stream {
+pub(crate) struct Stream {
     load: Rc<Load>,
-    place: Place,
+    pub(crate) place: Place,
 }
 
 impl Drop for Stream {
@@ -126,8 +126,7 @@ where
         return Err(ErrorKind::Connect(e).into());
     }
     let progress = Rc::new(Progress::default());
-    let outgoing = Outgoing { inner: body.map(box_body), progress: progress.clone() };
-    progress.is_sent.set(outgoing.inner.is_none());
+    let outgoing = Outgoing::new(body, &progress);
     let mut request = request(parts, outgoing, &peer.target)?;
     // A connection can close between the choice and the sending; then the request comes back whole.
     for _ in 0..=MAX_CONNECTIONS {
@@ -152,8 +151,8 @@ where
                 if incoming.is_end_stream() {
                     return Ok(Response::from_parts(parts, Body::empty()));
                 }
-                let body = Incoming { inner: Some((incoming, stream)), idle: options.idle, deadline: None, progress };
-                return Ok(Response::from_parts(parts, Body::http2(body)));
+                let body = Incoming::new(incoming, Guard::Http2(stream), options.idle, progress);
+                return Ok(Response::from_parts(parts, Body::relayed(body)));
             }
             Ok(Err(mut e)) => match e.take_message() {
                 Some(unsent) => request = unsent,
@@ -220,192 +219,16 @@ fn request(parts: &Parts, body: Outgoing, target: &Target) -> Result<Request<Out
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
-    let mut headers = HeaderMap::with_capacity(parts.headers.len());
-    for (name, value) in &parts.headers {
-        if *name != HOST && *name != http::header::EXPECT && !is_hop_by_hop(name.as_str()) {
-            headers.append(name, value.clone());
-        }
-    }
+    let mut headers = fields(parts);
+    headers.remove(HOST);
     // The length of a body that is passed on is the body's own, or not known.
-    headers.remove(http::header::CONTENT_LENGTH);
-    if let Some(length) = request.body().inner.as_ref().and_then(|body| body.size_hint().exact()) {
+    if !request.body().is_end_stream()
+        && let Some(length) = request.body().size_hint().exact()
+    {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
     *request.headers_mut() = headers;
     Ok(request)
-}
-
-fn error(e: hyper::Error, progress: &Progress) -> Error {
-    if let Some(body) = progress.error.take() {
-        return ErrorKind::RequestBody(body).into();
-    }
-    let is_untouched = e.is_canceled() || {
-        let h2 = std::error::Error::source(&e).and_then(|source| source.downcast_ref::<h2::Error>());
-        h2.is_some_and(|h2| {
-            let reason = h2.reason();
-            // Streams above the last one that a GOAWAY names were not looked at (RFC 9113, 6.8).
-            reason == Some(h2::Reason::REFUSED_STREAM)
-                || (h2.is_go_away() && h2.is_remote() && reason == Some(h2::Reason::NO_ERROR))
-        })
-    };
-    let kind = ErrorKind::Reset(io::Error::other(e));
-    if is_untouched { Error::untouched(kind) } else { kind.into() }
-}
-
-/// How far a request's body has come; shared between the stream that sends it and who waits for the answer.
-#[derive(Default)]
-struct Progress {
-    is_sent: Cell<bool>,
-    is_waiting_for_client: Cell<bool>,
-    /// Frames that were handed on since somebody looked.
-    moved: Cell<bool>,
-    deadline: Cell<Option<Duration>>,
-    error: RefCell<Option<BoxError>>,
-}
-
-impl Progress {
-    /// Waits for the answer; ready when that takes too long.
-    fn wait(&self, place: &Place, options: &SendOptions<'_>, cx: &mut Context<'_>) -> Poll<ErrorKind> {
-        let moved = self.moved.replace(false);
-        let deadline = match self.deadline.get() {
-            Some(deadline) if !moved => deadline,
-            _ if self.is_sent.get() => place.now().saturating_add(options.first_byte),
-            _ => place.now().saturating_add(options.idle),
-        };
-        self.deadline.set(Some(deadline));
-        if place.has_expired() && !moved {
-            return Poll::Ready(match (self.is_sent.get(), self.is_waiting_for_client.get()) {
-                (true, _) => ErrorKind::FirstByteTimeout,
-                (false, true) => ErrorKind::RequestTimeout,
-                (false, false) => ErrorKind::IdleTimeout,
-            });
-        }
-        place.arm(deadline, cx.waker());
-        Poll::Pending
-    }
-}
-
-type DynBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>;
-
-/// A request's body on its way out.
-pub(crate) struct Outgoing {
-    inner: Option<DynBody>,
-    progress: Rc<Progress>,
-}
-
-fn box_body<B>(body: B) -> DynBody
-where
-    B: http_body::Body<Data = Bytes> + 'static,
-    B::Error: Into<BoxError>,
-{
-    Box::pin(MapError(Box::pin(body)))
-}
-
-/// The same body, with its error boxed.
-struct MapError<B>(Pin<Box<B>>);
-
-impl<B> http_body::Body for MapError<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.as_mut().poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = &mut *self;
-        let Some(body) = &mut this.inner else { return Poll::Ready(None) };
-        let polled = body.as_mut().poll_frame(cx);
-        this.progress.is_waiting_for_client.set(polled.is_pending());
-        this.progress.moved.set(this.progress.moved.get() || polled.is_ready());
-        let is_over = match &polled {
-            Poll::Ready(None) => true,
-            Poll::Ready(Some(_)) => body.is_end_stream(),
-            Poll::Pending => false,
-        };
-        this.progress.is_sent.set(is_over);
-        polled.map_err(|e| {
-            let text = io::Error::other(e.to_string());
-            this.progress.error.replace(Some(e));
-            text
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint)
-    }
-}
-
-/// The body of an answer. Dropped before its end, it resets its stream.
-pub(crate) struct Incoming {
-    /// `None`: over, or failed.
-    inner: Option<(hyper::body::Incoming, Stream)>,
-    idle: Duration,
-    /// When something has to have moved.
-    deadline: Option<Duration>,
-    progress: Rc<Progress>,
-}
-
-impl Incoming {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some((incoming, stream)) = &mut self.inner else { return Poll::Ready(None) };
-        let next = match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Pending => {
-                let has_moved = self.progress.moved.replace(false);
-                if stream.place.has_expired() && !has_moved {
-                    Some(Err(ErrorKind::IdleTimeout.into()))
-                } else {
-                    let deadline = match self.deadline {
-                        Some(deadline) if !has_moved => deadline,
-                        _ => stream.place.now().saturating_add(self.idle),
-                    };
-                    self.deadline = Some(deadline);
-                    stream.place.arm(deadline, cx.waker());
-                    return Poll::Pending;
-                }
-            }
-            Poll::Ready(next) => next.map(|frame| frame.map_err(|e| error(e, &self.progress))),
-        };
-        stream.place.disarm();
-        self.deadline = None;
-        let is_over = match &next {
-            None | Some(Err(_)) => true,
-            Some(Ok(_)) => incoming.is_end_stream(),
-        };
-        if is_over {
-            self.inner = None;
-        }
-        Poll::Ready(next)
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.inner.as_ref().is_none_or(|(incoming, _)| incoming.is_end_stream())
-    }
-
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), |(incoming, _)| incoming.size_hint())
-    }
 }
 
 /// Runs what belongs to a connection on the worker's own thread.

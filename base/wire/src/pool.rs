@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response, request::Parts};
+use http::{Response, request::Parts};
 use kernel::Clock;
 
 use crate::{
-    Body, BoxError, Error, PoolLimits, PoolStats, Protocol, SendOptions, Target,
+    Body, BoxError, Codec, Error, PoolLimits, PoolStats, Protocol, SendOptions, Target,
     conn::{Peer, Shared},
-    h1, h2,
+    h1, h2, hyper1,
 };
 
 /// How often idle connections are looked at.
@@ -66,30 +66,10 @@ impl Pool {
         self.keep();
         let peer = self.peer(target);
         let body = (!body.is_end_stream()).then_some(body);
-        if target.protocol == Protocol::Http2 {
-            return Box::pin(h2::send(&peer, parts, body, options)).await;
-        }
-        let shared = &self.inner.shared;
-        let now = shared.watch.now();
-        let is_idempotent = is_idempotent(&parts.method);
-        let client = target.proxy_header.and(options.client);
-        let Some(connection) = peer.take(now, client, !is_idempotent) else {
-            let connection = Box::pin(peer.connect(client)).await?;
-            let now = shared.watch.now();
-            return h1::exchange(&peer, connection, parts, body, options, now).await.map_err(|lost| lost.kind.into());
-        };
-        shared.reused_count.update(|count| count + 1);
-        let is_replayed = is_idempotent && body.is_none();
-        match h1::exchange(&peer, connection, parts, body, options, now).await {
-            Ok(answer) => Ok(answer),
-            Err(lost) if lost.is_silent && is_replayed => {
-                shared.replayed_count.update(|count| count + 1);
-                let connection = Box::pin(peer.connect(client)).await?;
-                let now = shared.watch.now();
-                let again = h1::exchange(&peer, connection, parts, None::<B>, options, now);
-                Box::pin(again).await.map_err(|lost| lost.kind.into())
-            }
-            Err(lost) => Err(lost.kind.into()),
+        match (target.protocol, target.codec) {
+            (Protocol::Http1, Codec::Own) => h1::send(&peer, parts, body, options).await,
+            (Protocol::Http1, Codec::Hyper) => Box::pin(hyper1::send(&peer, parts, body, options)).await,
+            (Protocol::Http2, _) => Box::pin(h2::send(&peer, parts, body, options)).await,
         }
     }
 
@@ -154,9 +134,4 @@ async fn keep(pool: Weak<Inner>) {
             () = shared.watch.sooner.notified() => {}
         }
     }
-}
-
-/// RFC 9110, 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
 }

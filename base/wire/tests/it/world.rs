@@ -69,22 +69,6 @@ impl BackEnd {
         })
         .await
     }
-
-    /// One that answers the first request with these bytes and closes.
-    pub(crate) async fn saying_once(answer: impl Into<Vec<u8>>) -> Self {
-        let answer: Rc<[u8]> = answer.into().into();
-        Self::start(move |_, mut stream| {
-            let answer = answer.clone();
-            async move {
-                head(&mut stream).await;
-                stream.write_all(&answer).await.unwrap();
-                stream.shutdown().await.unwrap();
-                // Until the other end has closed too, so that nothing is reset on the way.
-                drop(stream.read_to_end(&mut Vec::new()).await);
-            }
-        })
-        .await
-    }
 }
 
 /// Reads a request head, and nothing of what follows it. Empty at the end of the connection.
