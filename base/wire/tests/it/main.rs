@@ -10,4 +10,5 @@
 
 mod exchange;
 mod malformed;
+mod secure;
 mod world;

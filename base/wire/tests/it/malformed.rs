@@ -186,7 +186,7 @@ fn each_answer_has_its_outcome_however_it_is_cut() {
 #[test]
 fn the_paper_says_what_both_codecs_do() {
     let mut paper = "# Answers of back ends\n\n\
-        What the gateway makes of an answer, by its own codec of HTTP/1 and by hyper's (`codec = \"hyper\"`), in which an empty cell \
+        What the gateway makes of an answer, by its own codec of HTTP/1 and by hyper's client connection, which the tests send the same bytes through and in which an empty cell \
         says: the same. A refused answer is a 502 for the client, and its connection is closed. Generated: run the tests of \
         `base/wire` with `WRITE_PAPERS=1`.\n\n| answer | own codec | hyper |\n|---|---|---|\n"
         .to_owned();
