@@ -82,6 +82,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
     (telemetry::TelemetryConfig::NAME, telemetry::TelemetryConfig::KEYS),
     (access::AccessConfig::NAME, access::AccessConfig::KEYS),
     (limiter::LimiterConfig::NAME, limiter::LimiterConfig::KEYS),
+    (gateway::GatewayConfig::NAME, gateway::GatewayConfig::KEYS),
     (shortener::ShortenerConfig::NAME, shortener::ShortenerConfig::KEYS),
 ];
 
@@ -121,6 +122,7 @@ pub(crate) struct Config {
     pub(crate) telemetry: telemetry::TelemetryConfig,
     pub(crate) access: access::AccessConfig,
     pub(crate) limiter: limiter::LimiterConfig,
+    pub(crate) gateway: gateway::GatewayConfig,
     pub(crate) shortener: shortener::ShortenerConfig,
 }
 
@@ -138,6 +140,7 @@ impl Config {
             section(settings, &mut errors),
             section::<access::AccessConfig>(settings, &mut errors),
             section::<limiter::LimiterConfig>(settings, &mut errors),
+            section(settings, &mut errors),
             section::<shortener::ShortenerConfig>(settings, &mut errors),
         );
         let (
@@ -150,6 +153,7 @@ impl Config {
             Some(telemetry),
             Some(access),
             Some(limiter),
+            Some(gateway),
             Some(shortener),
         ) = this
         else {
@@ -162,7 +166,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { server, api, public, http, database, memory, telemetry, access, limiter, shortener })
+        Ok(Self { server, api, public, http, database, memory, telemetry, access, limiter, gateway, shortener })
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use access::Access;
 use axum::Router;
 use database::{Db, Engine};
+use gateway::Gateway;
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
 use limiter::Limiter;
 use memory::{EngineKind, Memory};
@@ -25,6 +26,7 @@ use web::idempotency::{self, Idempotency};
 use crate::{
     commands::serve::Addresses,
     config::Config,
+    front,
     limits,
     listen::checks::{self, Checks},
     numbers::{Breakers, Numbers},
@@ -52,6 +54,7 @@ struct Inner {
     memory: Memory,
     access: Access,
     limiter: Limiter,
+    gateway: Gateway,
     shortener: Shortener,
     idempotency: Idempotency,
     shedder: Option<Shedder>,
@@ -123,6 +126,25 @@ impl House {
         .map_err(|e| format!("limiter: {}", told(&e)))?;
         limiter.start(&blocks);
 
+        let upstreams = front::upstreams(&metrics, clock, &rng);
+        upstreams.start(&blocks);
+        let gateway = Gateway::open(gateway::Deps {
+            config: config.gateway.clone(),
+            data_dir: config.server.data_dir.clone(),
+            db: db.clone(),
+            access: access.clone(),
+            limiter: limiter.clone(),
+            gatekeeper: front::gatekeeper(&access, &metrics, clock, &rng, &blocks),
+            upstreams,
+            services: front::SERVICES,
+            clock: clock.clone(),
+            rng: rng.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(|e| format!("gateway: {}", told(&e)))?;
+        gateway.start(&lifecycle.tasks(Stage::Systems));
+
         let links = shortener::ShortenerConfig {
             // Whoever tries it out has their product on the same machine.
             allow_private_destinations: config.shortener.allow_private_destinations || dev,
@@ -149,6 +171,7 @@ impl House {
         }
         probe_rooms(&health, &db, &shortener, lifecycle);
         probe_limiter(&health, &limiter, lifecycle);
+        probe_gateway(&health, &gateway, lifecycle);
 
         let streams = lifecycle.tasks(Stage::Listeners).shutdown();
         let rooms = vec![
@@ -173,6 +196,16 @@ impl House {
                 files: shortener::http::file_routes(shortener.clone()),
                 console: shortener::console::routes(shortener.clone(), streams.clone()),
                 openapi: shortener::http::openapi,
+            },
+            Room {
+                name: "gateway",
+                title: "Gateway",
+                group: Group::Traffic,
+                pages: &[],
+                api: gateway::http::routes(gateway.clone()),
+                files: gateway::http::bare_routes(gateway.clone()),
+                console: Router::new(),
+                openapi: gateway::http::openapi,
             },
             Room {
                 name: "limiter",
@@ -207,6 +240,7 @@ impl House {
             memory,
             access,
             limiter,
+            gateway,
             shortener,
             idempotency,
             shedder,
@@ -281,6 +315,10 @@ impl House {
 
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.0.gateway
     }
 
     pub(crate) fn shortener(&self) -> &Shortener {
@@ -408,6 +446,15 @@ fn probe_limiter(health: &Health, limiter: &Limiter, lifecycle: &Lifecycle) {
     health.probe(&tasks, "limiter", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
         let limiter = limiter.clone();
         async move { limiter.trouble().map_or(Condition::Serving, Condition::Degraded) }
+    });
+}
+
+fn probe_gateway(health: &Health, gateway: &Gateway, lifecycle: &Lifecycle) {
+    let (tasks, gateway) = (lifecycle.tasks(Stage::Telemetry), gateway.clone());
+    health.probe(&tasks, "gateway", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        let gateway = gateway.clone();
+        let told = |why: String| Condition::Degraded(format!("the document before stays: {why}"));
+        async move { gateway.trouble().map_or(Condition::Serving, told) }
     });
 }
 

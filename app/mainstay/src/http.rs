@@ -29,6 +29,8 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         memory::CODES,
         access::error::CODES,
         limiter::CODES,
+        gateway::CODES,
+        gatekeeper::CODES,
         shortener::error::CODES,
     ]
     .into_iter()

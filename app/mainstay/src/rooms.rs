@@ -5,8 +5,12 @@ use database::Migration;
 use identity::Principal;
 
 /// The schema of every room, for commands that open the data without a server.
-pub(crate) const MIGRATIONS: &[(&str, &[Migration])] =
-    &[("access", access::MIGRATIONS), ("limiter", limiter::MIGRATIONS), ("shortener", shortener::MIGRATIONS)];
+pub(crate) const MIGRATIONS: &[(&str, &[Migration])] = &[
+    ("access", access::MIGRATIONS),
+    ("limiter", limiter::MIGRATIONS),
+    ("gateway", gateway::MIGRATIONS),
+    ("shortener", shortener::MIGRATIONS),
+];
 
 /// A group of the console's left rail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,3 +15,12 @@ CREATE TABLE gateway_versions (
     written_by     TEXT NOT NULL,
     rolled_back_to BIGINT
 );
+
+-- Endpoints that an operator took requests away from, on every node, until they are given back.
+CREATE TABLE gateway_drains (
+    upstream   TEXT /*pg COLLATE "C" */ NOT NULL,
+    endpoint   TEXT /*pg COLLATE "C" */ NOT NULL,
+    drained_at BIGINT NOT NULL,
+    drained_by TEXT NOT NULL,
+    PRIMARY KEY (upstream, endpoint)
+);

@@ -10,6 +10,7 @@ kernel::codes! {
     VERSION_UNKNOWN = "GATEWAY_VERSION_UNKNOWN", NotFound, "There is no such version of the gateway's document";
     UPSTREAM_UNKNOWN = "GATEWAY_UPSTREAM_UNKNOWN", NotFound, "There is no such upstream";
     ENDPOINT_UNKNOWN = "GATEWAY_ENDPOINT_UNKNOWN", NotFound, "The upstream has no such endpoint";
+    DRAINS_FULL = "GATEWAY_DRAINS_FULL", Conflict, "As many endpoints are drained as may be";
     NOT_OPERATOR = "GATEWAY_NOT_OPERATOR", Forbidden, "Only administrators change what the gateway does";
     EXPLAIN_INVALID = "GATEWAY_EXPLAIN_INVALID", Unprocessable, "The request to be explained is not one";
 }
@@ -41,6 +42,9 @@ pub enum Error {
     /// No such endpoint.
     #[error("unknown endpoint")]
     EndpointUnknown,
+    /// Past the most drained endpoints.
+    #[error("too many drained endpoints")]
+    DrainsFull,
     /// Somebody who is no administrator.
     #[error("not an operator")]
     NotOperator,
@@ -94,6 +98,9 @@ impl From<Error> for Problem {
                 &ENDPOINT_UNKNOWN,
                 "An endpoint is named by its address, as GET /v1/gateway/upstreams shows it.",
             ),
+            Error::DrainsFull => {
+                Self::new(&DRAINS_FULL, "Give requests back to endpoints first; at most 1000 are drained by hand.")
+            }
             Error::NotOperator => Self::new(
                 &NOT_OPERATOR,
                 "The document belongs to the installation, not to a project: a key with `*` is needed.",

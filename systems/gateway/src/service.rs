@@ -1,11 +1,14 @@
 //! The handle: one table for all requests, and the document it is made from.
 
 mod apply;
+mod drains;
+mod explain;
 mod file;
 mod last_good;
 mod versions;
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -20,6 +23,8 @@ use tokio::sync::watch;
 
 pub use self::{
     apply::Checked,
+    drains::MAX_DRAINS,
+    explain::Question,
     file::parse as parse_file,
     versions::{Current, Expected, MAX_DOCUMENT_BYTES, Version, Written},
 };
@@ -89,6 +94,8 @@ struct State {
     applied_at: Option<Timestamp>,
     /// Why the document that should hold does not.
     trouble: Option<String>,
+    /// Endpoints that are drained by hand: upstream and address.
+    drained: HashSet<(String, String)>,
     /// The version in the database that could not be taken: it is not tried again before there is another.
     refused_version: i64,
 }

@@ -93,3 +93,50 @@ pub(crate) async fn version(db: &Db, version: i64) -> Result<Option<Stored>> {
     let Some(row) = db.get(sql, params![version]).await? else { return Ok(None) };
     Ok(Some(Stored { version: version_of(&row)?, document: row.get(7)? }))
 }
+
+/// An endpoint that takes no requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// The upstream.
+    pub upstream: String,
+    /// The endpoint's address.
+    pub endpoint: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// The name of the key that did it.
+    pub by: String,
+}
+
+/// Every drained endpoint, up to `limit`.
+pub(crate) async fn drains(db: &Db, limit: u32) -> Result<Vec<Drain>> {
+    let sql =
+        "SELECT upstream, endpoint, drained_at, drained_by FROM gateway_drains ORDER BY upstream, endpoint LIMIT $1";
+    let drain = |row: &Row| {
+        Ok(Drain {
+            upstream: row.get(0)?,
+            endpoint: row.get(1)?,
+            at: Timestamp::from_millis(row.get(2)?),
+            by: row.get(3)?,
+        })
+    };
+    db.query(sql, params![limit]).await?.iter().map(drain).collect()
+}
+
+/// How many there are.
+pub(crate) async fn drain_count(tx: &mut Tx<'_>) -> Result<i64> {
+    let row = tx.get("SELECT COUNT(*) FROM gateway_drains", params![]).await?;
+    row.map_or(Ok(0), |row| row.get(0))
+}
+
+/// Drains an endpoint; one that is stays as it is.
+pub(crate) async fn drain(tx: &mut Tx<'_>, drain: &Drain) -> Result<()> {
+    let sql = "INSERT INTO gateway_drains (upstream, endpoint, drained_at, drained_by) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (upstream, endpoint) DO NOTHING";
+    tx.exec(sql, params![&drain.upstream, &drain.endpoint, drain.at, &drain.by]).await.map(|_| ())
+}
+
+/// Gives requests back to an endpoint.
+pub(crate) async fn undrain(tx: &mut Tx<'_>, upstream: &str, endpoint: &str) -> Result<()> {
+    let sql = "DELETE FROM gateway_drains WHERE upstream = $1 AND endpoint = $2";
+    tx.exec(sql, params![upstream, endpoint]).await.map(drop)
+}

@@ -18,22 +18,26 @@ impl Gateway {
     pub fn start(&self, tasks: &Tasks) {
         let restart = OnPanic::Restart(Backoff::STANDARD);
         let this = self.clone();
+        tasks.supervise("gateway document", restart, move |shutdown| follow(this.clone(), shutdown));
         if self.is_in_file() {
+            let this = self.clone();
             tasks.supervise("gateway file", restart, move |shutdown| watch_file(this.clone(), shutdown));
-        } else {
-            tasks.supervise("gateway document", restart, move |shutdown| follow(this.clone(), shutdown));
         }
     }
 }
 
-/// Takes the document that other nodes write: at once when woken, else within [`POLL`].
+/// Takes the document that other nodes write, and what is drained: at once when woken, else within [`POLL`].
 async fn follow(gateway: Gateway, shutdown: Shutdown) {
     let clock = gateway.0.clock.clone();
     let mut changes = gateway.0.db.watch(store::TOPIC);
     let mut is_failing = false;
     loop {
         // First of all once: what changed before this node listened woke nobody.
-        match gateway.refresh().await {
+        let read = match gateway.refresh().await {
+            Ok(()) => gateway.refresh_drains().await,
+            failed => failed,
+        };
+        match read {
             Ok(()) => is_failing = false,
             Err(error) if !is_failing => {
                 tracing::warn!(%error, "the gateway's document cannot be read; the one that holds stays");

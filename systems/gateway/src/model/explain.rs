@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     compiled::{Action, Fallback, RewritePath, Route},
+    route::PathSpec,
     table::{RequestHead, Table},
 };
 
@@ -125,6 +126,17 @@ impl Route {
         }
         let mut seen = std::collections::HashSet::new();
         names.into_iter().filter(move |name| seen.insert(*name))
+    }
+
+    /// Its path in words.
+    pub fn path_text(&self) -> String {
+        let Some(path) = &self.spec.matching.path else { return "every path".to_owned() };
+        let PathSpec { exact, prefix, pattern, regex } = path;
+        let (kind, text) = [("", exact), ("", pattern), ("below ", prefix), ("like ", regex)]
+            .into_iter()
+            .find_map(|(kind, text)| Some((kind, text.as_deref()?)))
+            .unwrap_or_default();
+        format!("{kind}{text}")
     }
 
     /// Its action in one word.

@@ -1,0 +1,47 @@
+//! What the gateway stands on: back ends and policies.
+
+use std::sync::Arc;
+
+use access::Access;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use gatekeeper::{Fetch, FetchError, Gatekeeper, Limits};
+use http::{Request, Response};
+use kernel::{Clock, Rng, Tasks};
+use telemetry::Metrics;
+use upstream::Upstreams;
+
+/// Mainstay's own systems that can be routes of the gateway.
+pub(crate) const SERVICES: &[&str] = &["links"];
+
+/// Back ends of the gateway's document.
+pub(crate) fn upstreams(metrics: &Metrics, clock: &Clock, rng: &Rng) -> Upstreams {
+    Upstreams::new(upstream::Deps {
+        clock: clock.clone(),
+        rng: rng.clone(),
+        zone: None,
+        registry: None,
+        metrics: metrics.registry("upstream"),
+    })
+}
+
+/// Policies of the gateway's document.
+pub(crate) fn gatekeeper(access: &Access, metrics: &Metrics, clock: &Clock, rng: &Rng, tasks: &Tasks) -> Gatekeeper {
+    Gatekeeper::new(gatekeeper::Deps {
+        clock: clock.clone(),
+        rng: rng.clone(),
+        access: access.clone(),
+        fetch: Arc::new(Nobody),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    })
+}
+
+/// Asks nobody.
+struct Nobody;
+
+impl Fetch for Nobody {
+    fn fetch(&self, _: Request<Bytes>, _: Limits) -> BoxFuture<'_, Result<Response<Bytes>, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError("this server asks no other".to_owned()))))
+    }
+}
