@@ -26,8 +26,7 @@ use web::idempotency::{self, Idempotency};
 use crate::{
     commands::serve::Addresses,
     config::Config,
-    front,
-    limits,
+    front, limits,
     listen::checks::{self, Checks},
     numbers::{Breakers, Numbers},
     public::Front,

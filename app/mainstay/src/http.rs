@@ -30,7 +30,6 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         access::error::CODES,
         limiter::CODES,
         gateway::CODES,
-        gatekeeper::CODES,
         shortener::error::CODES,
     ]
     .into_iter()

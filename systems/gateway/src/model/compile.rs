@@ -8,7 +8,7 @@ use kernel::{Backoff, FieldError, ProjectId, Span};
 use resilience::RetryBudget;
 
 use super::{
-    Chain, Cors, Document, Origin, Table, Upstream,
+    Chain, Cors, CorsSpec, Document, Origin, Table, Upstream,
     action::{FallbackSpec, ForwardSpec, RespondSpec},
     check::toml_path,
     compiled::{
@@ -85,7 +85,7 @@ fn route(spec: &RouteSpec, parts: &Parts<'_>) -> Result<Route, Fault> {
         request: message(&spec.request).map_err(at("/request"))?,
         response: message(&spec.response).map_err(at("/response"))?,
         chain,
-        cors: spec.cors.as_ref().map(|cors| Cors::new(cors).map(Arc::new)).transpose().map_err(at("/cors"))?,
+        cors: spec.cors.as_ref().map(cors).transpose()?,
         rate_limit: rate_limit(spec)?,
         max_concurrency: spec.concurrency.map(|c| c.max),
         timeouts: Timeouts {
@@ -111,6 +111,12 @@ fn route(spec: &RouteSpec, parts: &Parts<'_>) -> Result<Route, Fault> {
         }),
         stats: before.map_or_else(|| Arc::new(RouteStats::default()), |before| before.stats.clone()),
         spec: spec.clone(),
+    })
+}
+
+fn cors(spec: &CorsSpec) -> Result<Arc<Cors>, Fault> {
+    Cors::compile(spec, "/cors").map(Arc::new).map_err(|faults| {
+        faults.into_iter().next().map_or_else(|| ("/cors".to_owned(), String::new()), |f| (f.field, f.detail))
     })
 }
 

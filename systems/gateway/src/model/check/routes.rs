@@ -7,6 +7,7 @@ use kernel::{ProjectId, Span};
 
 use super::{Check, actions, is_name};
 use crate::model::{
+    Cors,
     matching::{HostRule, Matcher, PathRule, regex},
     route::{HeaderRulesSpec, JsonRulesSpec, MatchSpec, MessageSpec, RateLimitSpec, RewriteSpec, RouteSpec, ValueSpec},
     template::{Template, Variable},
@@ -46,6 +47,9 @@ pub(super) fn route(check: &mut Check<'_>, route: &RouteSpec, at: &str) {
         if !check.policies.contains(name.as_str()) {
             check.error(format!("{at}/policies/{i}"), format!("there is no policy {name:?}"));
         }
+    }
+    if let Some(cors) = &route.cors {
+        check.found.errors.extend(Cors::compile(cors, &format!("{at}/cors")).err().unwrap_or_default());
     }
     if let Some(limit) = &route.rate_limit {
         rate_limit(check, limit, &format!("{at}/rate_limit"), &captures);
