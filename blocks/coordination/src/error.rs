@@ -92,7 +92,7 @@ impl From<Error> for Problem {
             Error::PastInTxn => Self::new(&PAST_IN_TXN, "read the revision outside of the transaction"),
             Error::Compacted(at) => Self::new(&COMPACTED, format!("history begins at revision {at}")),
             Error::FutureRevision => Self::new(&FUTURE_REVISION, "read without a revision to see the newest"),
-            Error::NoSpace => Self::new(&NO_SPACE, "delete keys, or raise coordination.max_bytes"),
+            Error::NoSpace => Self::new(&NO_SPACE, "delete keys first"),
             Error::LeaseNotFound => Self::new(&LEASE_NOT_FOUND, "grant a new one"),
             Error::LeaseExists => Self::new(&LEASE_EXISTS, "leave the id out to get one that is free"),
             Error::LeaseTooLong => {
