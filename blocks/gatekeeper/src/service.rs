@@ -2,12 +2,15 @@
 
 mod addresses;
 mod api_key;
+mod basic;
+mod certificate;
 mod chain;
 mod claims;
 mod compile;
 mod condition;
 mod cors;
 mod discovery;
+mod forward;
 mod going;
 mod jwt;
 mod keys;
@@ -21,6 +24,7 @@ use std::{
 use access::Access;
 use kernel::{Clock, Rng, Tasks};
 use telemetry::Metrics;
+use tokio::sync::Semaphore;
 
 use crate::{Fetch, telemetry::Telemetry};
 
@@ -57,6 +61,8 @@ pub(crate) struct Inner {
     /// Keys that policies of now use, so that those of the next document find them warm.
     keys: Mutex<HashMap<(Source, Ages), Weak<Keys>>>,
     issuers: Mutex<HashMap<String, Weak<Discovery>>>,
+    /// Of passwords, of all policies.
+    pub(crate) hashers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Gatekeeper {
@@ -69,7 +75,8 @@ impl Gatekeeper {
     /// One, with nothing learnt.
     pub fn new(deps: Deps) -> Self {
         let telemetry = Telemetry::new(&deps.metrics.registry("gatekeeper"));
-        Self(Arc::new(Inner { deps, telemetry, keys: Mutex::default(), issuers: Mutex::default() }))
+        let hashers = basic::Basic::hashers();
+        Self(Arc::new(Inner { deps, telemetry, keys: Mutex::default(), issuers: Mutex::default(), hashers }))
     }
 
     /// The keys from a source; the same as those of another policy with the same source.

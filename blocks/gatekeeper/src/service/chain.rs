@@ -8,9 +8,12 @@ use http::{HeaderName, Response, header};
 use super::{
     addresses::Addresses,
     api_key::ApiKey,
+    basic::Basic,
+    certificate::Certificate,
     claims,
     condition::Condition,
     cors::Cors,
+    forward::Forward,
     going::{Checked, Going, Seen, Stop},
     jwt::Jwt,
 };
@@ -34,6 +37,9 @@ pub(super) enum Guard {
     Addresses(Addresses),
     ApiKey(Box<ApiKey>),
     Jwt(Box<Jwt>),
+    Basic(Box<Basic>),
+    Forward(Box<Forward>),
+    Certificate(Box<Certificate>),
     Expression(Box<Condition>),
     /// Only in documents; see [`Entry::AnyOf`].
     AnyOf(Vec<Arc<Policy>>),
@@ -46,6 +52,9 @@ impl Policy {
             Guard::Addresses(guard) => guard.check(seen),
             Guard::ApiKey(guard) => guard.check(seen, going).await,
             Guard::Jwt(guard) => guard.check(seen, going).await,
+            Guard::Basic(guard) => guard.check(seen, going).await,
+            Guard::Forward(guard) => guard.check(seen, going).await,
+            Guard::Certificate(guard) => guard.check(seen, going),
             Guard::Expression(guard) => guard.check(seen, going),
             Guard::AnyOf(_) => unreachable!("an `any_of` holds none of its kind"),
         }
@@ -55,6 +64,9 @@ impl Policy {
         match &self.guard {
             Guard::Addresses(_) | Guard::Expression(_) => Vec::new(),
             Guard::Jwt(guard) => guard.protected().cloned().collect(),
+            Guard::Basic(guard) => guard.protected().cloned().collect(),
+            Guard::Forward(guard) => guard.protected().cloned().collect(),
+            Guard::Certificate(guard) => guard.protected().cloned().collect(),
             Guard::ApiKey(guard) => guard.protected().cloned().collect(),
             Guard::AnyOf(policies) => policies.iter().flat_map(|policy| policy.protected()).collect(),
         }

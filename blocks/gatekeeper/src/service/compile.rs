@@ -8,8 +8,11 @@ use super::{
     Gatekeeper,
     addresses::Addresses,
     api_key::ApiKey,
+    basic::Basic,
+    certificate::Certificate,
     chain::{Chain, Guard, Policy},
     condition::Condition,
+    forward::Forward,
     jwt::Jwt,
 };
 use crate::PolicySpec;
@@ -107,6 +110,17 @@ impl Gatekeeper {
         } else if let Some(spec) = &spec.jwt {
             let about = format!("a token of {}", spec.issuer);
             (Guard::Jwt(Box::new(Jwt::compile(spec, &name, self, &at, errors)?)), about)
+        } else if let Some(spec) = &spec.basic {
+            let about = format!("a name and a password for {:?}", spec.realm);
+            (Guard::Basic(Box::new(Basic::compile(spec, &name, &self.0, &at, errors)?)), about)
+        } else if let Some(spec) = &spec.forward {
+            let about = format!("what {} says", spec.url);
+            (Guard::Forward(Box::new(Forward::compile(spec, &name, &self.0, &at, errors)?)), about)
+        } else if let Some(spec) = &spec.client_certificate {
+            let about =
+                format!("a client certificate of {}", or_all(&[&spec.names[..], &spec.fingerprints[..]].concat()));
+            let guard = Certificate::compile(spec, &name, &self.0.deps.clock, &at, errors);
+            (Guard::Certificate(Box::new(guard)), about)
         } else if let Some(spec) = &spec.expression {
             let condition = Condition::compile(spec, &self.0.deps.clock, &at, errors)?;
             (Guard::Expression(Box::new(condition)), spec.allow.clone())
@@ -163,7 +177,7 @@ fn is_name(text: &str) -> bool {
 }
 
 fn or_all(list: &[String]) -> String {
-    if list.is_empty() { "any network".to_owned() } else { list.join(", ") }
+    if list.is_empty() { "any kind".to_owned() } else { list.join(", ") }
 }
 
 fn or_none(list: &[String]) -> String {
