@@ -84,6 +84,7 @@ pub(crate) const SECTIONS: &[(&str, &[Key])] = &[
     (limiter::LimiterConfig::NAME, limiter::LimiterConfig::KEYS),
     (gateway::GatewayConfig::NAME, gateway::GatewayConfig::KEYS),
     (shortener::ShortenerConfig::NAME, shortener::ShortenerConfig::KEYS),
+    (discovery::DiscoveryConfig::NAME, discovery::DiscoveryConfig::KEYS),
 ];
 
 const DEFAULT_FILE: &str = "mainstay.toml";
@@ -124,6 +125,7 @@ pub(crate) struct Config {
     pub(crate) limiter: limiter::LimiterConfig,
     pub(crate) gateway: gateway::GatewayConfig,
     pub(crate) shortener: shortener::ShortenerConfig,
+    pub(crate) discovery: discovery::DiscoveryConfig,
 }
 
 impl Config {
@@ -142,6 +144,7 @@ impl Config {
             section::<limiter::LimiterConfig>(settings, &mut errors),
             section(settings, &mut errors),
             section::<shortener::ShortenerConfig>(settings, &mut errors),
+            section::<discovery::DiscoveryConfig>(settings, &mut errors),
         );
         let (
             Some(server),
@@ -155,6 +158,7 @@ impl Config {
             Some(limiter),
             Some(gateway),
             Some(shortener),
+            Some(discovery),
         ) = this
         else {
             return Err(errors);
@@ -163,10 +167,24 @@ impl Config {
         errors.extend(access.validate());
         errors.extend(limiter.validate());
         errors.extend(shortener.validate());
+        errors.extend(discovery.validate());
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { server, api, public, http, database, memory, telemetry, access, limiter, gateway, shortener })
+        Ok(Self {
+            server,
+            api,
+            public,
+            http,
+            database,
+            memory,
+            telemetry,
+            access,
+            limiter,
+            gateway,
+            shortener,
+            discovery,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 use access::Access;
 use axum::Router;
 use database::{Db, Engine};
+use discovery::Discovery;
 use gateway::Gateway;
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
 use limiter::Limiter;
@@ -165,6 +166,20 @@ impl House {
         .map_err(|e| format!("shortener: {}", told(&e)))?;
         metrics.registry("planes").add_collector(Breakers { shortener: shortener.clone() });
         shortener.start(&lifecycle.tasks(Stage::Systems));
+        let discovery = Discovery::open(discovery::Deps {
+            config: config.discovery.clone(),
+            node_name: crate::commands::serve::node_name(&config),
+            db: db.clone(),
+            memory: memory.clone(),
+            access: access.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(|e| format!("discovery: {}", told(&e)))?;
+        discovery.start(&lifecycle.tasks(Stage::Systems));
+        probe_discovery(&health, &discovery, lifecycle);
         if let Some(shedder) = &shedder {
             probe_shedding(&health, shedder, lifecycle);
         }
@@ -215,6 +230,16 @@ impl House {
                 files: limiter::http::bare_routes(limiter.clone()).merge(limiter::grpc::routes(limiter.clone())),
                 console: limiter::console::routes(limiter.clone(), streams.clone()),
                 openapi: limiter::http::openapi,
+            },
+            Room {
+                name: "discovery",
+                title: "Discovery",
+                group: Group::Traffic,
+                pages: &[],
+                api: discovery::http::routes(discovery.clone(), streams.clone()),
+                files: discovery::http::bare_routes(discovery.clone(), streams.clone()),
+                console: Router::new(),
+                openapi: discovery::http::openapi,
             },
             Room {
                 name: "access",
@@ -454,6 +479,13 @@ fn probe_gateway(health: &Health, gateway: &Gateway, lifecycle: &Lifecycle) {
         let gateway = gateway.clone();
         let told = |why: String| Condition::Degraded(format!("the document before stays: {why}"));
         async move { gateway.trouble().map_or(Condition::Serving, told) }
+    });
+}
+
+fn probe_discovery(health: &Health, discovery: &Discovery, lifecycle: &Lifecycle) {
+    let (tasks, discovery) = (lifecycle.tasks(Stage::Telemetry), discovery.clone());
+    health.probe(&tasks, "discovery", false, (PROBE_INTERVAL, PROBE_TIMEOUT), move || {
+        std::future::ready(discovery.trouble().map_or(Condition::Serving, Condition::Degraded))
     });
 }
 

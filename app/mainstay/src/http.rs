@@ -31,6 +31,7 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         limiter::CODES,
         gateway::CODES,
         shortener::error::CODES,
+        discovery::CODES,
     ]
     .into_iter()
     .flatten()
@@ -80,6 +81,7 @@ pub(crate) fn router(house: &House) -> Result<Router, String> {
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     options.admission = house.shedder().map(|shedder| Arc::new(shedder.clone()) as Arc<dyn web::Admission>);
     options.quiet_paths = vec![checks::PATH.to_owned(), limiter::grpc::PATH.to_owned()];
+    options.patience = Some(Arc::new(discovery::http::patience));
     options.on_request = Some(Arc::new(observer(house.golden().clone())));
     options.on_span = Some(Arc::new(|span: &tracing::Span, trace: &web::trace::TraceContext| {
         telemetry::propagation::join(

@@ -10,6 +10,7 @@ pub(crate) const MIGRATIONS: &[(&str, &[Migration])] = &[
     ("limiter", limiter::MIGRATIONS),
     ("gateway", gateway::MIGRATIONS),
     ("shortener", shortener::MIGRATIONS),
+    ("discovery", discovery::MIGRATIONS),
 ];
 
 /// A group of the console's left rail.

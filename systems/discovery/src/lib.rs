@@ -44,9 +44,7 @@ mod worker;
 
 pub use config::DiscoveryConfig;
 pub use error::{CODES, Error};
-pub use service::{
-    Deps, Discovery, MAX_WAIT, Member, Overview, Registered, Removed, Subscription, Swept, USUAL_WAIT,
-};
+pub use service::{Deps, Discovery, MAX_WAIT, Member, Overview, Registered, Removed, Subscription, Swept, USUAL_WAIT};
 pub use store::MIGRATIONS;
 
 /// The scope of these routes, before its verb: `read` looks up, `write` registers, drains and says how things are.

@@ -15,8 +15,8 @@ use kernel::{Clock, CursorKey, Problem, ProjectId, Rng};
 use memory::{Memory, OnDown, Space, Use};
 use web::{Page, PageQuery};
 
-use self::{beats::Trust, book::Book, members::Members};
 pub(crate) use self::members::BEAT_INTERVAL;
+use self::{beats::Trust, book::Book, members::Members};
 pub use self::{
     members::Member,
     register::{Registered, Removed},

@@ -56,11 +56,8 @@ pub(crate) async fn revision(db: &Db) -> Result<(i64, i64)> {
 
 /// What changed after a revision, in the order of the changes.
 pub(crate) async fn changed_since(db: &Db, revision: i64, limit: u32) -> Result<Vec<Changed>> {
-    let sql = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM discovery_instances WHERE revision > $1 ORDER BY revision LIMIT $2"
-    );
+    let sql =
+        concat!("SELECT ", columns!(), " FROM discovery_instances WHERE revision > $1 ORDER BY revision LIMIT $2");
     db.query(sql, params![revision, limit]).await?.iter().map(changed).collect()
 }
 
@@ -74,11 +71,8 @@ pub(crate) async fn next_revision(tx: &mut Tx<'_>) -> Result<i64> {
 
 /// An instance as it is now, one that left as well.
 pub(crate) async fn load(tx: &mut Tx<'_>, project: &ProjectId, id: &str) -> Result<Option<Changed>> {
-    let sql = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM discovery_instances WHERE project = $1 AND id = $2 /*pg FOR UPDATE */"
-    );
+    let sql =
+        concat!("SELECT ", columns!(), " FROM discovery_instances WHERE project = $1 AND id = $2 /*pg FOR UPDATE */");
     tx.get(sql, params![project, id]).await?.as_ref().map(changed).transpose()
 }
 
@@ -131,9 +125,8 @@ pub(crate) async fn beat(db: &Db, node: &str, name: &str, is_blind: bool) -> Res
 /// The nodes that run, or ran.
 pub(crate) async fn nodes(db: &Db, limit: u32) -> Result<Vec<NodeRow>> {
     let sql = "SELECT node, name, beat, is_blind FROM discovery_nodes ORDER BY node LIMIT $1";
-    let read = |row: &Row| {
-        Ok(NodeRow { node: row.get(0)?, name: row.get(1)?, beat: row.get(2)?, is_blind: row.get(3)? })
-    };
+    let read =
+        |row: &Row| Ok(NodeRow { node: row.get(0)?, name: row.get(1)?, beat: row.get(2)?, is_blind: row.get(3)? });
     db.query(sql, params![limit]).await?.iter().map(read).collect()
 }
 

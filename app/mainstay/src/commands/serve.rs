@@ -140,7 +140,8 @@ fn bind_public(config: &Config) -> Result<Vec<std::net::TcpListener>, Failed> {
     Ok(all)
 }
 
-fn node_name(config: &Config) -> String {
+/// What this node is called.
+pub(crate) fn node_name(config: &Config) -> String {
     if config.server.node_name.is_empty() {
         nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_else(|| "node".to_owned())
     } else {

@@ -64,6 +64,10 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; frame-ancestors '
 /// Called with a request's span and trace, so that telemetry can make the caller's span its parent.
 pub type OnSpan = Arc<dyn Fn(&tracing::Span, &TraceContext) + Send + Sync>;
 
+/// For requests that wait by design, such as long polls: how long they may. They do so beside the in-flight limit and [`Admission`],
+/// which would take waiting for work; whoever answers them bounds how many there are. `None` for all others.
+pub type Patience = Arc<dyn Fn(&http::Uri) -> Option<Duration> + Send + Sync>;
+
 /// What [`stack`] needs.
 #[derive(Clone)]
 pub struct StackOptions {
@@ -85,6 +89,8 @@ pub struct StackOptions {
     pub in_flight: InFlight,
     /// Asked for every request within the in-flight limit.
     pub admission: Option<Arc<dyn Admission>>,
+    /// Tells requests that wait by design.
+    pub patience: Option<Patience>,
 }
 
 impl StackOptions {
@@ -106,6 +112,7 @@ impl StackOptions {
             quiet_paths: Vec::new(),
             in_flight,
             admission: None,
+            patience: None,
         })
     }
 }
@@ -172,7 +179,8 @@ async fn surround(State(options): State<Arc<StackOptions>>, req: Request, next: 
     let headers = req.headers();
     let is_grpc = grpc::is_grpc(headers);
     let trace = TraceContext::from_headers(headers, &options.rng);
-    let timeout = timeout(headers, options.config.request_timeout);
+    let patience = options.patience.as_ref().and_then(|patience| patience(req.uri()));
+    let timeout = timeout(headers, patience.unwrap_or(options.config.request_timeout));
     let deadline = Deadline::after(&options.clock, timeout.as_ref().map_or(Duration::MAX, |t| *t));
     let context = RequestContext::new(request_id(headers, &options), trace, deadline);
     let route = req.extensions().get::<MatchedPath>().cloned();
@@ -208,7 +216,8 @@ async fn surround(State(options): State<Arc<StackOptions>>, req: Request, next: 
 
 /// The inner half: what protects the server from load and from itself.
 async fn guard(State(options): State<Arc<StackOptions>>, req: Request, next: Next) -> Response {
-    let exempt = options.exempt_paths.iter().any(|p| p == req.uri().path());
+    let is_patient = options.patience.as_ref().is_some_and(|patience| patience(req.uri()).is_some());
+    let exempt = is_patient || options.exempt_paths.iter().any(|p| p == req.uri().path());
     let _permit = match (!exempt).then(|| options.in_flight.enter()).transpose() {
         Ok(permit) => permit,
         Err(reject) => return reject.into_response(),

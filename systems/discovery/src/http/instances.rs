@@ -112,10 +112,10 @@ impl ToldInstance {
             weight: spec.weight,
             health: state.health(),
             is_damped: state.damper.is_held,
-            drain: state.drain.as_ref().map(|drain| ToldDrain {
-                reason: drain.reason.clone(),
-                since: Timestamp::from_millis(drain.since),
-            }),
+            drain: state
+                .drain
+                .as_ref()
+                .map(|drain| ToldDrain { reason: drain.reason.clone(), since: Timestamp::from_millis(drain.since) }),
             checks: spec.checks.iter().map(check).collect(),
             index: one.revision,
             registered_at: Timestamp::from_millis(state.registered_at),

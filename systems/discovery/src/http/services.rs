@@ -196,8 +196,7 @@ pub(super) async fn read(
 pub(super) async fn status(caller: Caller, State(api): State<Api>) -> Result<Json<ToldStatus>> {
     caller.require(SYSTEM, "read")?;
     let overview = api.discovery.overview();
-    let node =
-        |one: crate::Member| ToldNode { name: one.name, is_self: one.is_self, is_blind: one.is_blind };
+    let node = |one: crate::Member| ToldNode { name: one.name, is_self: one.is_self, is_blind: one.is_blind };
     Ok(Json(ToldStatus {
         node: overview.node,
         nodes: overview.members.into_iter().map(node).collect(),

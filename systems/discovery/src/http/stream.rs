@@ -43,14 +43,14 @@ pub(super) async fn events(
         let mut seen = last;
         loop {
             let service = subscription.now();
-            if seen != Some(service.index) {
+            if seen == Some(service.index) {
+                // Keeps proxies from closing a quiet stream, and notices a reader that left.
+                yield Ok::<_, std::convert::Infallible>(":\n\n".to_owned());
+            } else {
                 seen = Some(service.index);
                 let told = query.told(&api.discovery, &service);
                 let json = serde_json::to_string(&told).unwrap_or_default();
-                yield Ok::<_, std::convert::Infallible>(format!("event: service\nid: {}\ndata: {json}\n\n", told.index));
-            } else {
-                // Keeps proxies from closing a quiet stream, and notices a reader that left.
-                yield Ok(":\n\n".to_owned());
+                yield Ok(format!("event: service\nid: {}\ndata: {json}\n\n", told.index));
             }
             let next = clock.timeout(KEEP_ALIVE, subscription.changed());
             if clock.monotonic() >= until || api.shutdown.or(next).await.is_none() {

@@ -247,7 +247,7 @@ impl CheckSpec {
         fault(outside(self.ttl), "ttl", "expected 1s to 24h");
         fault(outside(self.interval), "interval", "expected 1s to 24h");
         fault(
-            self.timeout.is_some_and(|t| t.0.is_zero() || t.0 > Duration::from_secs(60)),
+            self.timeout.is_some_and(|t| t.0.is_zero() || t.0 > Duration::from_mins(1)),
             "timeout",
             "expected at most 60s",
         );
@@ -273,11 +273,7 @@ impl CheckSpec {
         );
         fault(!(1..=10).contains(&self.healthy_after), "healthy_after", "expected 1 to 10");
         fault(!(1..=10).contains(&self.unhealthy_after), "unhealthy_after", "expected 1 to 10");
-        fault(
-            self.remove_after.is_some_and(|s| s.0 < Duration::from_mins(1)),
-            "remove_after",
-            "expected at least 1m",
-        );
+        fault(self.remove_after.is_some_and(|s| s.0 < Duration::from_mins(1)), "remove_after", "expected at least 1m");
     }
 }
 
@@ -345,7 +341,11 @@ impl InstanceSpec {
         for (key, value) in self.meta.iter().take(MAX_META) {
             let is_key = is_id(key) && key.len() <= MAX_META_KEY;
             fault(!is_key, "/meta", "names have 1 to 128 visible characters of ASCII");
-            fault(!is_text(value, MAX_META_VALUE), "/meta", "values have at most 512 characters, without control characters");
+            fault(
+                !is_text(value, MAX_META_VALUE),
+                "/meta",
+                "values have at most 512 characters, without control characters",
+            );
         }
         fault(!(1..=MAX_WEIGHT).contains(&self.weight), "/weight", "expected 1 to 65535");
         fault(self.checks.len() > MAX_CHECKS, "/checks", "at most 16");

@@ -30,7 +30,7 @@ const MARK: &[u8] = b"\x01since ";
 /// A failure is told of for at least so long, so that a single one is not missed by those who look every few seconds.
 const BLIND_FOR: Duration = Duration::from_secs(4);
 /// The longest a check may be silent for ([`crate::model::CheckSpec`]); how long a doubt is told of.
-const TOLD_FOR: Duration = Duration::from_secs(60);
+const TOLD_FOR: Duration = Duration::from_mins(1);
 
 /// What this node has seen of the memory plane.
 #[derive(Debug)]
@@ -118,9 +118,8 @@ impl Discovery {
         for check in meant.iter().filter_map(|check| Some((check.id.as_str(), check.beat_within()?))) {
             is_kept &= self.keep_beat(&instance, check).await;
         }
-        let is_news = meant.iter().any(|check| {
-            instance.state.checks.get(&check.id).is_none_or(|known| known.health != health)
-        });
+        let is_news =
+            meant.iter().any(|check| instance.state.checks.get(&check.id).is_none_or(|known| known.health != health));
         if is_news {
             let reports: Vec<_> = meant.iter().map(|check| (check.id.clone(), health, output.to_owned())).collect();
             return self.report(project, id, reports).await;

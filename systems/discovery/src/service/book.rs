@@ -84,9 +84,7 @@ impl Book {
             return Arc::new(Service { name: name.to_owned(), ..Service::default() });
         };
         let found = project.services.get(&fold(name)).cloned();
-        found.unwrap_or_else(|| {
-            Arc::new(Service { name: name.to_owned(), index: project.index, ..Service::default() })
-        })
+        found.unwrap_or_else(|| Arc::new(Service { name: name.to_owned(), index: project.index, ..Service::default() }))
     }
 
     /// The services of a project that have instances, by their folded names from after `after`; and the project's index.
@@ -175,14 +173,15 @@ impl Book {
             let Some(project) = known.projects.get_mut(id) else { continue };
             let before = project.services.get(name);
             let kept = before.into_iter().flat_map(|service| &service.instances);
-            let mut instances: Vec<_> =
-                kept.filter(|one| !touched.instances.contains_key(&one.id)).cloned().collect();
+            let mut instances: Vec<_> = kept.filter(|one| !touched.instances.contains_key(&one.id)).cloned().collect();
             instances.extend(touched.instances.values().flatten().cloned());
             instances.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             let newest = instances.iter().max_by_key(|one| one.created).map(|one| one.spec.service.clone());
             let spelled = newest.or_else(|| before.map(|service| service.name.clone())).unwrap_or_else(|| name.clone());
             let index = before.map_or(0, |service| service.index).max(touched.index);
-            project.services.insert(name.clone(), Arc::new(Service::new(spelled, index, instances, self.panic_percent)));
+            project
+                .services
+                .insert(name.clone(), Arc::new(Service::new(spelled, index, instances, self.panic_percent)));
         }
         known.revision = known.revision.max(revision);
         drop(known);

@@ -56,7 +56,7 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn new(rng: &Rng) -> Self {
-        let id = rng.bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = format!("{:016x}", rng.next_u64());
         Self { id, seen: Mutex::default(), alive: Mutex::default() }
     }
 

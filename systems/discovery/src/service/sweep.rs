@@ -150,9 +150,11 @@ fn is_zombie(one: &Instance, remove_after: Duration, now: Timestamp) -> bool {
     if one.state.reported() != Health::Critical {
         return false;
     }
-    let critical = one.spec.checks.iter().filter(|check| {
-        one.state.checks.get(&check.id).is_some_and(|state| state.health == Health::Critical)
-    });
+    let critical = one
+        .spec
+        .checks
+        .iter()
+        .filter(|check| one.state.checks.get(&check.id).is_some_and(|state| state.health == Health::Critical));
     let after = critical.filter_map(|check| check.remove_after).map(|span| span.0).min().unwrap_or(remove_after);
     now.since(since) >= after
 }

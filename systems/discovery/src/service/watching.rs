@@ -62,7 +62,7 @@ impl Discovery {
         };
         // A little longer for some, so that not all who wait come back at once.
         let spread = wait.mul_f64(self.0.rng.unit_f64() / 16.0);
-        drop(self.0.clock.timeout(wait.min(MAX_WAIT) + spread, news).await);
+        self.0.clock.timeout(wait.min(MAX_WAIT) + spread, news).await;
         Ok(())
     }
 }

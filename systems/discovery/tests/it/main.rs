@@ -1,0 +1,7 @@
+//! The registry as a whole, on both engines.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod contract;
+mod http;
+mod silence;
+mod world;
