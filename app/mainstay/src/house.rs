@@ -237,7 +237,8 @@ impl House {
                 group: Group::Traffic,
                 pages: &[],
                 api: discovery::http::routes(discovery.clone(), streams.clone()),
-                files: discovery::http::bare_routes(discovery.clone(), streams.clone()),
+                files: discovery::http::bare_routes(discovery.clone(), streams.clone())
+                    .merge(discovery::http::consul::routes(discovery.clone(), streams.clone())),
                 console: Router::new(),
                 openapi: discovery::http::openapi,
             },

@@ -65,6 +65,9 @@ pub(crate) fn router(house: &House) -> Result<Router, String> {
     let guard = Guard::new(house.limiter().clone(), limiter::OWN_DOMAIN).exempt(crate::limits::is_exempt);
     let api = guard.around(house.idempotency().layer(rooms).merge(files)).layer(authenticated.clone());
 
+    // Outside of authentication: it reads the key where Consul's clients show it.
+    let api = api.layer(axum::middleware::from_fn(discovery::http::consul::token_layer));
+
     let own = Router::new()
         .route("/", get(|| async { Redirect::temporary(console::paths::HOME) }))
         .route("/health/live", get(|State(house): State<House>| async move { Document(house.health().live()) }))

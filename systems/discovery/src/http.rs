@@ -1,5 +1,6 @@
 //! Routes and wire types of the API.
 
+pub mod consul;
 mod instances;
 mod services;
 mod stream;

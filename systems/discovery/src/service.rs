@@ -174,6 +174,11 @@ impl Discovery {
         self.0.book.services(project, None, usize::MAX)
     }
 
+    /// The revision of the last change to any instance of a project.
+    pub(crate) fn project_index(&self, project: &ProjectId) -> i64 {
+        self.0.book.services(project, None, 0).1
+    }
+
     /// The same as a page, whose cursor is opaque.
     pub fn service_page(&self, project: &ProjectId, query: &PageQuery) -> Result<(Page<Arc<Service>>, i64)> {
         let scope = format!("discovery services project={project}");

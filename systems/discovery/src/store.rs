@@ -86,7 +86,7 @@ pub(crate) async fn read(db: &Db, project: &ProjectId, id: &str) -> Result<Optio
 /// Whether a project has at least `most` instances.
 pub(crate) async fn is_full(tx: &mut Tx<'_>, project: &ProjectId, most: u32) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM (SELECT 1 AS one FROM discovery_instances \
-               WHERE project = $1 AND NOT is_gone LIMIT $2) AS some";
+               WHERE project = $1 AND NOT is_gone LIMIT $2) AS counted";
     let row = tx.get(sql, params![project, most]).await?;
     Ok(row.map_or(Ok(0), |row| row.get::<i64>(0))? >= i64::from(most))
 }

@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    const DAMPING: Damping = Damping { half_life: Duration::from_secs(60) };
+    const DAMPING: Damping = Damping { half_life: Duration::from_mins(1) };
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000 + secs * 1_000)

@@ -86,6 +86,8 @@ pub enum CheckKind {
     Tcp,
     /// `grpc.health.v1.Health/Check` that answers SERVING.
     Grpc,
+    /// Something else looks after it, and registers what it found.
+    External,
 }
 
 impl CheckKind {
@@ -96,6 +98,7 @@ impl CheckKind {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Grpc => "grpc",
+            Self::External => "external",
         }
     }
 }
@@ -231,6 +234,11 @@ impl CheckSpec {
         self.starts.unwrap_or(usual)
     }
 
+    /// Whether this server has to ask the instance.
+    pub fn is_probed(&self) -> bool {
+        matches!(self.kind, CheckKind::Http | CheckKind::Tcp | CheckKind::Grpc)
+    }
+
     fn faults(&self, at: &str, has_port: bool, faults: &mut Vec<FieldError>) {
         let mut fault = |is_wrong: bool, field: &str, detail: &str| {
             if is_wrong {
@@ -243,7 +251,8 @@ impl CheckSpec {
         fault(!is_text(&self.name, MAX_ID), "name", "at most 200 characters, without control characters");
         fault(is_ttl && self.ttl.is_none(), "ttl", "needed by a check of this kind");
         fault(!is_ttl && self.ttl.is_some(), "ttl", "only for the kind ttl");
-        fault(is_ttl && (self.interval.is_some() || self.timeout.is_some()), "interval", "not for the kind ttl");
+        let has_times = self.interval.is_some() || self.timeout.is_some();
+        fault(!self.is_probed() && has_times, "interval", "only for kinds that probe");
         fault(outside(self.ttl), "ttl", "expected 1s to 24h");
         fault(outside(self.interval), "interval", "expected 1s to 24h");
         fault(
@@ -264,7 +273,7 @@ impl CheckSpec {
         fault(!self.host.is_empty() && !is_host(&self.host), "host", "expected a host name");
         fault(!self.address.is_empty() && !is_host(&self.address), "address", "expected an IP address or a host name");
         fault(self.port == Some(0), "port", "expected 1 to 65535");
-        fault(!is_ttl && !has_port && self.port.is_none(), "port", "needed, since the instance has none");
+        fault(self.is_probed() && !has_port && self.port.is_none(), "port", "needed, since the instance has none");
         fault(self.expect.len() > 16, "expect", "at most 16");
         fault(
             self.expect.iter().any(|e| statuses(e).is_none()),

@@ -195,15 +195,19 @@ impl Book {
         let mut fresh = fresh.known.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.write();
         let mut touched = Vec::new();
+        let is_older = revision < known.revision;
         for (id, project) in &known.projects {
             for (name, old) in &project.services {
                 touched.push((id.clone(), name.clone()));
                 let now = fresh.projects.entry(id.clone()).or_default();
                 now.index = now.index.max(revision);
-                // Nobody told when it went: it is as new as everything else that was read.
-                now.services.entry(name.clone()).or_insert_with(|| {
-                    Arc::new(Service { name: old.name.clone(), index: revision, ..Service::default() })
-                });
+                let found = now.services.get(name).cloned().unwrap_or_default();
+                if found.instances == old.instances || (is_older && !found.instances.is_empty()) {
+                    continue;
+                }
+                // Nobody told when what is missing went: the service is as new as everything else that was read.
+                let service = Service { name: old.name.clone(), index: revision, ..(*found).clone() };
+                now.services.insert(name.clone(), Arc::new(service));
             }
         }
         *known = fresh;

@@ -342,9 +342,9 @@ async fn what_flaps_is_held_down_and_let_back(engine: Engine) {
     world.sim.advance(Duration::from_secs(80));
     node.discovery.sweep().await.unwrap();
     assert_eq!(usable(&node.shop()), ["calm"]);
-    world.sim.advance(Duration::from_secs(60));
+    world.sim.advance(Duration::from_mins(1));
     let swept = node.discovery.sweep().await.unwrap();
     assert_eq!((swept.let_back, usable(&node.shop())), (1, vec!["a", "calm"]));
     // While it was held it did not count as one that is gone for good.
-    assert_eq!(held.state.critical_since, Some(held.changed_at.as_millis()));
+    assert!(held.state.critical_since.is_some_and(|at| at < held.changed_at.as_millis()));
 }
