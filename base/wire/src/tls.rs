@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::Protocol;
 
@@ -57,6 +59,11 @@ impl ClientTls {
             Protocol::Http2 => b"h2".to_vec(),
         }];
         Ok(Self { config: Arc::new(config), server_name })
+    }
+
+    /// Shakes hands on a connection of one's own, outside of a pool. Waits as long as the back end does.
+    pub async fn connect(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        TlsConnector::from(self.config.clone()).connect(self.server_name.clone(), stream).await
     }
 }
 

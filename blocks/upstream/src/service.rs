@@ -14,7 +14,7 @@ mod upstream;
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwap;
@@ -22,6 +22,7 @@ use kernel::{Clock, FieldError, Rng, Shutdown, Tasks};
 use telemetry::RoomRegistry;
 use tokio::sync::broadcast;
 
+pub(crate) use self::{endpoint::Endpoint, members::Wanted, settings::Settings};
 pub use self::{
     endpoint::EndpointId,
     key::KeyParts,
@@ -29,7 +30,6 @@ pub use self::{
     state::{EndpointState, SourceState, UpstreamBreaker, UpstreamState},
     upstream::{Pick, Upstream},
 };
-pub(crate) use self::{members::Wanted, settings::Settings};
 use crate::{MAX_UPSTREAMS, model::spec::UpstreamSpec, ports::Registry};
 
 /// Ids of targets that were retired, for workers that are behind by at most so many. Whoever misses one has its idle timeout.
@@ -78,7 +78,27 @@ impl fmt::Debug for Upstreams {
     }
 }
 
+/// Upstreams, as long as somebody else holds them.
+#[derive(Clone)]
+pub(crate) struct WeakUpstreams(Weak<Shared>);
+
+impl fmt::Debug for WeakUpstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakUpstreams")
+    }
+}
+
+impl WeakUpstreams {
+    pub(crate) fn states(&self) -> Vec<UpstreamState> {
+        self.0.upgrade().map(|shared| Upstreams(shared).states()).unwrap_or_default()
+    }
+}
+
 impl Upstreams {
+    pub(crate) fn downgrade(&self) -> WeakUpstreams {
+        WeakUpstreams(Arc::downgrade(&self.0))
+    }
+
     /// None yet.
     pub fn new(deps: Deps) -> Self {
         let this = Self(Arc::new(Shared {
@@ -88,7 +108,7 @@ impl Upstreams {
             retired: broadcast::Sender::new(RETIRED_BACKLOG),
             deps,
         }));
-        crate::telemetry::register(&this.0.deps.metrics.clone(), &this);
+        crate::telemetry::register(&this.0.deps.metrics, &this);
         this
     }
 

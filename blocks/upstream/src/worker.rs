@@ -1,5 +1,8 @@
 //! What runs in the background for each upstream, on every node.
 
+mod dns;
+mod health;
+
 use std::sync::Arc;
 
 use kernel::{Backoff, OnPanic, Shutdown, Tasks};
@@ -24,7 +27,7 @@ async fn run(upstream: Arc<Upstream>, stop: Shutdown, registry: Option<Arc<dyn R
     loop {
         let current = settings.borrow_and_update().clone();
         tokio::select! {
-            () = work(&upstream, &current, registry.as_deref()) => {}
+            ((), ()) = work(&upstream, &current, registry.as_deref()) => {}
             changed = settings.changed() => if changed.is_err() { return },
             () = stop.wait() => return,
             () = shutdown.wait() => return,
@@ -32,11 +35,16 @@ async fn run(upstream: Arc<Upstream>, stop: Shutdown, registry: Option<Arc<dyn R
     }
 }
 
-async fn work(upstream: &Arc<Upstream>, settings: &Settings, registry: Option<&dyn Registry>) {
-    match (&settings.spec.service, registry) {
-        (Some(service), Some(registry)) => follow_registry(upstream, service, registry).await,
-        _ => std::future::pending().await,
-    }
+async fn work(upstream: &Upstream, settings: &Settings, registry: Option<&dyn Registry>) -> ((), ()) {
+    let source = async {
+        match (&settings.spec.dns, &settings.spec.service, registry) {
+            (Some(spec), ..) => dns::follow(upstream, spec).await,
+            (_, Some(service), Some(registry)) => follow_registry(upstream, service, registry).await,
+            _ => std::future::pending().await,
+        }
+    };
+    // Neither ends.
+    tokio::join!(source, health::watch(upstream, settings))
 }
 
 /// Takes what the registry tells. It has its own guards against an answer that is suddenly empty.

@@ -205,6 +205,7 @@ fn endpoints(members: &Members, slow_start: Duration, now: Duration) -> Vec<Endp
             is_ejected: member.ejected_until.is_some(),
             ejected_for: member.ejected_until.map(|until| Span(until.saturating_sub(now))),
             is_draining,
+            is_retired: false,
             is_usable: member.is_usable,
             warmth_percent: warmth(member, slow_start, now),
             ..of_endpoint(&member.endpoint)

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use super::{
     Deps,
-    endpoint::{Endpoint, EndpointId},
+    endpoint::{Checked, Endpoint, EndpointId},
     key::KeyParts,
     lease::Lease,
     members::{Members, Wanted},
@@ -20,7 +20,7 @@ use super::{
     snapshot::{Draw, Snapshot},
     source::SourceNote,
 };
-use crate::error::NoEndpoint;
+use crate::{error::NoEndpoint, model::hysteresis::Health};
 
 /// Another one is looked for so often when the one that was chosen filled up at the same moment.
 const TRIES: usize = 4;
@@ -204,6 +204,20 @@ impl Upstream {
         self.renew_with(&mut members, self.shared.clock.monotonic());
         drop(members);
         self.membership.notify_one();
+    }
+
+    /// Something changed that is not of picks.
+    pub(crate) fn renew_now(&self) {
+        self.renew_with(&mut self.members(), self.shared.clock.monotonic());
+    }
+
+    /// Nobody is checked any more: everyone is taken for well.
+    pub(crate) fn forget_health(&self) {
+        for endpoint in self.endpoints() {
+            endpoint.set_health(Health::Unknown);
+            *endpoint.checked() = Checked::default();
+        }
+        self.renew_now();
     }
 
     /// Makes the snapshot anew, unless somebody does already.

@@ -2,4 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod pick;
+mod probe;
+mod servers;
+mod sources;
 mod world;
