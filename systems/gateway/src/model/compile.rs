@@ -12,9 +12,10 @@ use super::{
     action::{FallbackSpec, ForwardSpec, RespondSpec},
     check::toml_path,
     compiled::{
-        Action, Call, Canary, Fallback, Files, Forward, HedgeRules, JsonRules, MessageRules, Mirror, RateLimit,
+        Action, Call, Canary, Fallback, Files, Forward, HedgeRules, MessageRules, Mirror, RateLimit,
         Redirect, Respond, RetryRules, Rewrite, RewritePath, Route, Split, Sticky, Timeouts,
     },
+    json::JsonRules,
     matching::{Matcher, regex},
     route::{JsonRulesSpec, MessageSpec, RewriteSpec, RouteSpec},
     stats::RouteStats,
@@ -265,17 +266,16 @@ fn message(spec: &MessageSpec) -> Result<MessageRules, String> {
         remove: spec.headers.remove.iter().map(name).collect::<Result<_, _>>()?,
         set: rules(&spec.headers.set)?,
         add: rules(&spec.headers.add)?,
-        json: (spec.json != JsonRulesSpec::default()).then(|| json(&spec.json)),
+        json: (spec.json != JsonRulesSpec::default()).then(|| json(&spec.json)).transpose()?,
     })
 }
 
-fn json(spec: &JsonRulesSpec) -> JsonRules {
-    JsonRules {
-        rename: spec.rename.iter().map(|(from, to)| (from.as_str().into(), to.as_str().into())).collect(),
-        remove: spec.remove.iter().map(|place| place.as_str().into()).collect(),
-        set: spec.set.iter().map(|(place, value)| (place.as_str().into(), value.clone())).collect(),
-        max_body: spec.max_body.map_or(MAX_JSON_BODY, |size| size.0.as_usize()),
-    }
+fn json(spec: &JsonRulesSpec) -> Result<JsonRules, String> {
+    let renames = spec.rename.iter().map(|(from, to)| (from.as_str(), to.as_str()));
+    let sets = spec.set.iter().map(|(place, value)| (place.as_str(), value.clone()));
+    let max_bytes = spec.max_body.map_or(MAX_JSON_BODY, |size| size.0.as_usize());
+    JsonRules::new(renames, spec.remove.iter().map(String::as_str), sets, max_bytes)
+        .map_err(|place| format!("json: {place:?} is no place, or has not as many * as its other"))
 }
 
 fn rate_limit(spec: &RouteSpec) -> Result<Option<RateLimit>, Fault> {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use kernel::ProjectId;
 use regex::Regex;
-use serde_json::Value;
 
 use super::{
     Chain, Cors, Upstream,
     action::CompareSpec,
+    json::JsonRules,
     matching::{Captures, Matcher},
     route::{RetryOn, RouteSpec},
     stats::RouteStats,
@@ -268,19 +268,6 @@ impl MessageRules {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty() && self.json.is_none()
     }
-}
-
-/// Changes to a JSON body, in this order.
-#[derive(Debug)]
-pub struct JsonRules {
-    /// From pointer to pointer.
-    pub rename: Vec<(Box<str>, Box<str>)>,
-    /// Pointers of what goes.
-    pub remove: Vec<Box<str>>,
-    /// Pointers, and what is there afterwards.
-    pub set: Vec<(Box<str>, Value)>,
-    /// The largest body, in bytes.
-    pub max_body: usize,
 }
 
 /// Rules of the limiter.

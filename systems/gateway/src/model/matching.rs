@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
-use smallvec::SmallVec;
 
 use super::{
     route::{MatchSpec, PathSpec, ValueSpec},
@@ -55,7 +54,7 @@ pub(crate) enum Segment {
 
 /// What the path of a route found in that of a request. Values are as they stand in the path, escapes included.
 #[derive(Debug, Clone, Default)]
-pub struct Captures<'a>(SmallVec<[(&'a str, &'a str); 4]>);
+pub struct Captures<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Captures<'a> {
     /// By its name.

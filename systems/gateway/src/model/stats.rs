@@ -44,26 +44,21 @@ pub struct RouteNumbers {
     pub mean: Option<Duration>,
 }
 
-/// Holds a place of a route while its request is worked on.
-#[derive(Debug)]
-pub struct InFlight<'a>(&'a RouteStats);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl RouteStats {
-    /// Takes a place; `None` (and counted as refused) when all `max` are taken.
-    pub fn enter(&self, max: Option<u32>) -> Option<InFlight<'_>> {
+    /// Takes a place, to be given back with [`RouteStats::leave`]; `false` (and counted as refused) when all `max` are taken.
+    pub(crate) fn try_enter(&self, max: Option<u32>) -> bool {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let place = InFlight(self);
-        if max.is_some_and(|max| before >= max) {
+        let is_free = max.is_none_or(|max| before < max);
+        if !is_free {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            return None;
+            self.leave();
         }
-        Some(place)
+        is_free
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Counts an answer. Status 0: the client went away before there was one.
