@@ -52,7 +52,7 @@ section! {
 }
 
 section! {
-    /// The public listener: redirects of the URL shortener are served here, on one thread per core.
+    /// The public listener: the gateway's routes and the redirects of the URL shortener are served here, on one thread per core.
     pub(crate) struct PublicConfig("public") {
         /// Address to listen on.
         listen: std::net::SocketAddr = "\"127.0.0.1:8080\"", "host:port";

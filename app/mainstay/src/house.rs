@@ -15,7 +15,7 @@ use access::Access;
 use axum::Router;
 use database::{Db, Engine};
 use discovery::Discovery;
-use gateway::Gateway;
+use gateway::{DataPath, Gateway};
 use kernel::{Clock, Lifecycle, Rng, Secret, Stage};
 use limiter::Limiter;
 use memory::{EngineKind, Memory};
@@ -55,6 +55,7 @@ struct Inner {
     access: Access,
     limiter: Limiter,
     gateway: Gateway,
+    data_path: DataPath,
     shortener: Shortener,
     idempotency: Idempotency,
     shedder: Option<Shedder>,
@@ -144,6 +145,9 @@ impl House {
         .await
         .map_err(|e| format!("gateway: {}", told(&e)))?;
         gateway.start(&lifecycle.tasks(Stage::Systems));
+        let data_path = gateway
+            .data_path(&config.gateway, &lifecycle.tasks(Stage::Systems))
+            .map_err(|e| format!("gateway: {e}"))?;
 
         let links = shortener::ShortenerConfig {
             // Whoever tries it out has their product on the same machine.
@@ -266,6 +270,7 @@ impl House {
             access,
             limiter,
             gateway,
+            data_path,
             shortener,
             idempotency,
             shedder,
@@ -285,7 +290,7 @@ impl House {
 
     /// What the public listener serves.
     pub(crate) fn public(&self) -> Front {
-        Front::new(&self.0.shortener, &self.0.golden, &self.0.clock, &self.0.config.public)
+        Front::new(&self.0.shortener, &self.0.data_path, &self.0.golden, &self.0.clock, &self.0.config.public)
     }
 
     /// What answers checks of rate limits on the API listener.
@@ -342,6 +347,7 @@ impl House {
         &self.0.limiter
     }
 
+    #[allow(dead_code, reason = "for its pages")]
     pub(crate) fn gateway(&self) -> &Gateway {
         &self.0.gateway
     }

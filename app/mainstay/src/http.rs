@@ -29,9 +29,10 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         memory::CODES,
         access::error::CODES,
         limiter::CODES,
-        gateway::CODES,
         shortener::error::CODES,
         discovery::CODES,
+        gateway::CODES,
+        gateway::PROXY_CODES,
     ]
     .into_iter()
     .flatten()

@@ -14,7 +14,7 @@ mod worker;
 
 pub use config::GatewayConfig;
 pub use error::{CODES, Error};
-pub use proxy::{Body, Peer};
+pub use proxy::{Body, CODES as PROXY_CODES, DataPath, Peer};
 pub use service::{
     Checked, Current, Deps, Expected, Gateway, MAX_DOCUMENT_BYTES, MAX_DRAINS, Question, Version, Written, parse_file,
 };

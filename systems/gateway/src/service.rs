@@ -17,7 +17,7 @@ use access::Access;
 use arc_swap::{ArcSwap, Guard};
 use database::Db;
 use gatekeeper::Gatekeeper;
-use kernel::{Clock, CursorKey, Problem, Rng, Timestamp};
+use kernel::{Clock, CursorKey, Problem, Rng, Tasks, Timestamp};
 use limiter::Limiter;
 use tokio::sync::watch;
 
@@ -33,6 +33,7 @@ use crate::{
     config::GatewayConfig,
     error::Error,
     model::{Document, Origin, Parts, Table, Upstreams, compile},
+    proxy::{self, DataPath, Format},
     store,
     telemetry::Telemetry,
 };
@@ -78,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) rng: Rng,
     pub(crate) telemetry: Telemetry,
     cursors: CursorKey,
-    table: ArcSwap<Table>,
+    table: Arc<ArcSwap<Table>>,
     changes: watch::Sender<Arc<Table>>,
     /// One document is taken at a time.
     applying: tokio::sync::Mutex<()>,
@@ -118,7 +119,7 @@ impl Gateway {
         let this = Self(Arc::new(Shared {
             cursors: CursorKey::new(&access.secret("gateway.cursors")),
             telemetry: Telemetry::new(&metrics.registry("gateway")),
-            table: ArcSwap::new(table.clone()),
+            table: Arc::new(ArcSwap::new(table.clone())),
             changes: watch::Sender::new(table),
             applying: tokio::sync::Mutex::new(()),
             file: ConfigFile::new(&config.config_file),
@@ -140,6 +141,31 @@ impl Gateway {
     /// The table that holds now: one for a whole request.
     pub fn snapshot(&self) -> Guard<Arc<Table>> {
         self.0.table.load()
+    }
+
+    /// What answers requests: its workers follow the table. `tasks` runs the writer of the access log.
+    pub fn data_path(&self, config: &GatewayConfig, tasks: &Tasks) -> Result<DataPath, String> {
+        let access_log = match &*config.access_log {
+            "" => None,
+            path => {
+                let format = Format::parse(&config.access_log_format)
+                    .map_err(|why| format!("gateway.access_log_format: {why}"))?;
+                Some((PathBuf::from(path), format))
+            }
+        };
+        let [a, b, c, ..] = self.0.access.secret("gateway.via");
+        Ok(DataPath::new(proxy::Deps {
+            table: self.0.table.clone(),
+            upstreams: self.0.upstreams.clone(),
+            limiter: Some(self.0.limiter.clone()),
+            clock: self.0.clock.clone(),
+            rng: self.0.rng.clone(),
+            secret: self.0.access.secret("gateway.sticky"),
+            via: format!("mainstay-{a:02x}{b:02x}{c:02x}"),
+            access_log,
+            server_timing: config.server_timing,
+            tasks: tasks.clone(),
+        }))
     }
 
     /// Every table from now on, the one that holds first: for listeners and certificates, which follow it.

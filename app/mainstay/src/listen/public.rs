@@ -11,6 +11,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -179,6 +180,7 @@ impl<S: PublicWorker> Worker<S> {
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
             let connection = Connection {
+                local: stream.local_addr().unwrap_or(peer),
                 worker: self.clone(),
                 lane: lane.clone(),
                 peer: Peer::new(peer, &self.proxies),
@@ -216,6 +218,8 @@ pub(super) struct Connection<S> {
     pub(super) worker: Rc<Worker<S>>,
     pub(super) lane: Rc<Lane>,
     pub(super) peer: Peer,
+    /// Our end.
+    pub(super) local: SocketAddr,
     pub(super) is_tls: bool,
     pub(super) watcher: Watcher,
 }
@@ -236,8 +240,8 @@ impl<S: PublicWorker> Connection<S> {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { worker, peer, is_tls, watcher, .. } = self;
-        let peer = Rc::new(gateway::Peer { address: peer.socket(), is_tls, is_trusted: peer.is_trusted() });
+        let Self { worker, peer, local, is_tls, watcher, .. } = self;
+        let peer = Rc::new(gateway::Peer::new(peer.socket(), local, is_tls, peer.is_trusted()));
         let (clock, header_timeout) = (worker.clock.clone(), worker.header_timeout);
         let asked = Arc::new(AtomicBool::new(false));
         let has_asked = asked.clone();

@@ -12,8 +12,8 @@ use super::{
     action::{FallbackSpec, ForwardSpec, RespondSpec},
     check::toml_path,
     compiled::{
-        Action, Call, Canary, Fallback, Files, Forward, HedgeRules, MessageRules, Mirror, RateLimit,
-        Redirect, Respond, RetryRules, Rewrite, RewritePath, Route, Split, Sticky, Timeouts,
+        Action, Call, Canary, Fallback, Files, Forward, HedgeRules, MessageRules, Mirror, RateLimit, Redirect, Respond,
+        RetryRules, Rewrite, RewritePath, Route, Split, Sticky, Timeouts,
     },
     json::JsonRules,
     matching::{Matcher, regex},

@@ -266,7 +266,11 @@ mod tests {
 
     use super::*;
 
-    fn rules(renames: &[(&'static str, &'static str)], removes: &[&'static str], sets: &[(&'static str, Value)]) -> JsonRules {
+    fn rules(
+        renames: &[(&'static str, &'static str)],
+        removes: &[&'static str],
+        sets: &[(&'static str, Value)],
+    ) -> JsonRules {
         JsonRules::new(renames.iter().copied(), removes.iter().copied(), sets.iter().cloned(), 1024).unwrap()
     }
 
@@ -290,7 +294,13 @@ mod tests {
             (json!({"a": 5}), &[], &[], &[("/a/c", json!(true))], json!({"a": 5})),
             (json!({"a": 1, "b": 2}), &[("/a", "/b/c")], &[], &[], json!({"a": 1, "b": 2})),
             (json!({"l": [{}, {"v": 0}]}), &[], &[], &[("/l/*/v", json!(9))], json!({"l": [{"v": 9}, {"v": 9}]})),
-            (json!({"l": [1, 2]}), &[("/l/*", "/m/*")], &[], &[("/m/*", json!(0))], json!({"l": [], "m": {"0": 0, "1": 0}})),
+            (
+                json!({"l": [1, 2]}),
+                &[("/l/*", "/m/*")],
+                &[],
+                &[("/m/*", json!(0))],
+                json!({"l": [], "m": {"0": 0, "1": 0}}),
+            ),
             (json!([1]), &[], &[], &[("/-", json!(2)), ("/7", json!(3))], json!([1, 2])),
         ] {
             let mut value = before.clone();
@@ -312,7 +322,8 @@ mod tests {
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map("[abc*0]", inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+                prop::collection::btree_map("[abc*0]", inner, 0..4)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
             ]
         })
     }

@@ -130,7 +130,8 @@ async fn ask(
     let response = sent.map_err(|e| e.label().to_owned());
     lease.report(Outcome { is_success, took });
     let (parts, body) = response?.into_parts();
-    let body = Limited::new(body, MAX_PART_BYTES).collect().await.map_err(|_| "its answer did not come whole".to_owned())?;
+    let body =
+        Limited::new(body, MAX_PART_BYTES).collect().await.map_err(|_| "its answer did not come whole".to_owned())?;
     if !parts.status.is_success() {
         return Err(format!("it answered {}", parts.status.as_u16()));
     }
@@ -139,4 +140,3 @@ async fn ask(
     }
     serde_json::from_slice(&body.to_bytes()).map_err(|_| "its answer is not JSON".to_owned())
 }
-

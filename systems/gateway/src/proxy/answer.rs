@@ -84,9 +84,7 @@ impl Worker {
         let ways = Ways { peer, client, is_grpc, on_upgrade };
         match carry_out(&mut exchange, asked, body, &route, ways, &mut extras, services).await {
             Ok(Done::Answer(response)) => finish(exchange, &route, extras, response).await,
-            Ok(Done::Switched(response, on_upgrade)) => {
-                switch(worker, exchange, &route, extras, response, on_upgrade)
-            }
+            Ok(Done::Switched(response, on_upgrade)) => switch(worker, exchange, &route, extras, response, on_upgrade),
             Err(refusal) => refused(exchange, &refusal, is_grpc, &extras),
         }
     }
@@ -142,9 +140,7 @@ where
         extras.coding = Coding::asked_for(&asked.parts.headers);
     }
     let done = match &route.action {
-        Action::Forward(action) => {
-            Box::pin(pass_on(exchange, asked, body, route, action, ways, &identity)).await
-        }
+        Action::Forward(action) => Box::pin(pass_on(exchange, asked, body, route, action, ways, &identity)).await,
         Action::Redirect(action) => redirect(&asked, route, action, &identity).map(Done::Answer),
         Action::Respond(action) => Ok(Done::Answer(ready(action))),
         Action::Files(action) => files(exchange, &asked, route, action, &identity).await.map(Done::Answer),
@@ -156,7 +152,12 @@ where
             }
             let answered = services.call(name, request, ways.client).await;
             answered.map(Done::Answer).map_err(|_| {
-                Refusal::new(&SERVICE_UNKNOWN, StatusCode::INTERNAL_SERVER_ERROR, "service_unknown", "The gateway's document names it.")
+                Refusal::new(
+                    &SERVICE_UNKNOWN,
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "service_unknown",
+                    "The gateway's document names it.",
+                )
             })
         }
         Action::Aggregate(calls) => {
@@ -239,8 +240,7 @@ where
 {
     let worker = exchange.worker().clone();
     let chosen = forward::choose(&worker, route, action, &asked.parts);
-    let upgrade =
-        asked::send_on(&mut asked, ways.peer, route, identity, &worker.shared.via, &exchange.request_id);
+    let upgrade = asked::send_on(&mut asked, ways.peer, route, identity, &worker.shared.via, &exchange.request_id);
     // Without a connection that can be switched none is asked for.
     let upgrade = upgrade.filter(|_| ways.on_upgrade.is_some());
     let mut body = RequestBody::new(body, route.max_body);
@@ -249,15 +249,8 @@ where
     }
     let deadline = forward::deadline(route, &mut asked.parts, exchange.started(), ways.is_grpc);
     let source = if upgrade.is_some() { Source::Empty } else { Source::new(body) };
-    let mut out = Outgoing {
-        route,
-        parts: asked.parts,
-        source,
-        peer: ways.peer,
-        client: ways.client,
-        upgrade,
-        deadline,
-    };
+    let mut out =
+        Outgoing { route, parts: asked.parts, source, peer: ways.peer, client: ways.client, upgrade, deadline };
     let mirror = action.mirror.as_ref().filter(|mirror| out.upgrade.is_none() && mirror::is_chosen(&worker, mirror));
     let mut sent = forward::send(exchange, &chosen, &mut out, ways.is_grpc).await;
     if let (Err(refusal), Some(fallback)) = (&sent, &action.fallback)
@@ -411,7 +404,12 @@ async fn files(
 }
 
 const fn not_found() -> Refusal {
-    Refusal::new(&FILE_NOT_FOUND, StatusCode::NOT_FOUND, "file_not_found", "Names that start with a dot are never served.")
+    Refusal::new(
+        &FILE_NOT_FOUND,
+        StatusCode::NOT_FOUND,
+        "file_not_found",
+        "Names that start with a dot are never served.",
+    )
 }
 
 /// An answer on its way to the client.

@@ -268,7 +268,8 @@ fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: O
     let mut is_claimed = false;
     for name in headers.keys() {
         let name = name.as_str().as_bytes();
-        is_claimed |= matches!(name.first(), Some(b'x' | b'f')) && (name.starts_with(b"x-forwarded-") || name == b"x-real-ip" || name == b"forwarded");
+        is_claimed |= matches!(name.first(), Some(b'x' | b'f'))
+            && (name.starts_with(b"x-forwarded-") || name == b"x-real-ip" || name == b"forwarded");
     }
     if is_claimed {
         for name in [X_FORWARDED_PORT, X_FORWARDED_PREFIX, X_REAL_IP, X_FORWARDED_HOST, FORWARDED] {

@@ -16,8 +16,8 @@ use flate2::{Compression, write::GzEncoder};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{
-        ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-        VARY,
+        ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+        ETAG, VARY,
     },
 };
 use http_body::{Body as _, Frame, SizeHint};
@@ -50,7 +50,9 @@ impl Coding {
                 let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
                 let weight = weight(parameters)?;
                 match name.trim() {
-                    name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => gzip = Some(weight),
+                    name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
+                        gzip = Some(weight)
+                    }
                     name if name.eq_ignore_ascii_case("br") => brotli = Some(weight),
                     "*" => any = Some(weight),
                     _ => {}
@@ -107,7 +109,8 @@ pub(super) fn answer(asked: Option<Coding>, status: StatusCode, headers: &mut He
     let is_final = headers.contains_key(CONTENT_ENCODING)
         || headers.contains_key(CONTENT_RANGE)
         || headers.get(CACHE_CONTROL).is_some_and(|value| contains_token(value, b"no-transform"));
-    let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
+    let may_have_body =
+        !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
     if !is_kind || is_final || !may_have_body || status.is_informational() {
         return body;
     }
@@ -291,7 +294,12 @@ mod tests {
         ] {
             let mut h = headers(rows);
             let before = h.clone();
-            drop(answer(Some(Coding::Gzip), StatusCode::from_u16(status).unwrap(), &mut h, vec![b'x'; 5000].into_body()));
+            drop(answer(
+                Some(Coding::Gzip),
+                StatusCode::from_u16(status).unwrap(),
+                &mut h,
+                vec![b'x'; 5000].into_body(),
+            ));
             assert_eq!(h, before, "{status} {rows:?}");
         }
         let mut h = headers(&[("content-type", "text/html")]);

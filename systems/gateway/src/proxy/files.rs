@@ -20,8 +20,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE,
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
+        IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE,
     },
 };
 use http_body::{Frame, SizeHint};
@@ -43,7 +43,11 @@ pub(crate) struct Folder {
 
 /// What a request leads to.
 enum Found {
-    File { file: File, metadata: Metadata, path: PathBuf },
+    File {
+        file: File,
+        metadata: Metadata,
+        path: PathBuf,
+    },
     /// A folder whose path lacks the slash at its end.
     Folder,
     Nothing,
@@ -91,7 +95,9 @@ impl Folder {
         let (folder, is_folder) = (self.clone(), path.ends_with('/'));
         let found = tokio::task::spawn_blocking(move || folder.find(&relative, is_folder)).await;
         match found.map_err(io::Error::other).and_then(|found| found) {
-            Ok(Found::File { file, metadata, path }) => Served::Answer(self.answer(method, headers, file, &metadata, &path)),
+            Ok(Found::File { file, metadata, path }) => {
+                Served::Answer(self.answer(method, headers, file, &metadata, &path))
+            }
             Ok(Found::Folder) => Served::Answer(to_folder(shown, query)),
             Ok(Found::Nothing) => Served::NotFound,
             Err(e) => Served::Failed(e),
@@ -114,7 +120,14 @@ impl Folder {
         }
     }
 
-    fn answer(&self, method: &Method, asked: &HeaderMap, file: File, metadata: &Metadata, path: &Path) -> Response<Body> {
+    fn answer(
+        &self,
+        method: &Method,
+        asked: &HeaderMap,
+        file: File,
+        metadata: &Metadata,
+        path: &Path,
+    ) -> Response<Body> {
         let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
         let length = metadata.len();
         let tag = etag(modified, length);

@@ -18,13 +18,7 @@ use upstream::{EndpointId, KeyParts, NoEndpoint, Outcome, Pick, Upstream};
 use wire::{ErrorKind, SendOptions};
 
 use super::{
-    asked::cookie,
-    body::BoxError,
-    exchange::Exchange,
-    peer::Peer,
-    refuse::Refusal,
-    request_body::Source,
-    worker::Inner,
+    asked::cookie, body::BoxError, exchange::Exchange, peer::Peer, refuse::Refusal, request_body::Source, worker::Inner,
 };
 use crate::model::{
     Route,
@@ -129,11 +123,8 @@ pub(super) fn deadline(route: &Route, parts: &mut Parts, started: Duration, is_g
 
 /// Tells the back end how long somebody waits.
 fn tell_deadline(parts: &mut Parts, left: Duration, is_grpc: bool) {
-    let (name, text) = if is_grpc {
-        (GRPC_TIMEOUT, format_grpc_timeout(left))
-    } else {
-        (MAINSTAY_TIMEOUT, format_duration(left))
-    };
+    let (name, text) =
+        if is_grpc { (GRPC_TIMEOUT, format_grpc_timeout(left)) } else { (MAINSTAY_TIMEOUT, format_duration(left)) };
     if let Ok(value) = HeaderValue::try_from(text) {
         parts.headers.insert(name, value);
     }

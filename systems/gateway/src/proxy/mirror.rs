@@ -26,7 +26,6 @@ use wire::SendOptions;
 
 use super::{
     body::{Body, BoxError},
-
     recent::Difference,
     worker::Inner,
 };

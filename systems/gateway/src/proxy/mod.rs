@@ -35,8 +35,8 @@ mod sticky;
 mod upgrade;
 mod worker;
 
-pub use body::{Body, BoxError};
 pub use crate::model::json::{JsonRules, Places};
+pub use body::{Body, BoxError};
 pub use log::Format;
 pub use peer::Peer;
 pub use recent::{Difference, MirrorNumbers, SlowRequest};

@@ -33,7 +33,14 @@ impl Peer {
         let text = ip.to_string();
         // Digits, dots and colons.
         let forwarded_for = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { address: SocketAddr::new(ip, address.port()), local, is_tls, is_trusted, certificate: None, forwarded_for }
+        Self {
+            address: SocketAddr::new(ip, address.port()),
+            local,
+            is_tls,
+            is_trusted,
+            certificate: None,
+            forwarded_for,
+        }
     }
 
     /// `http` or `https`.

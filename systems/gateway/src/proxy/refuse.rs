@@ -46,7 +46,12 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) const fn new(code: &'static Code, status: StatusCode, label: &'static str, detail: &'static str) -> Self {
+    pub(super) const fn new(
+        code: &'static Code,
+        status: StatusCode,
+        label: &'static str,
+        detail: &'static str,
+    ) -> Self {
         Self { code, status, detail, label, retry_after_s: None }
     }
 
@@ -56,7 +61,12 @@ impl Refusal {
     }
 
     pub(super) const fn no_route() -> Self {
-        Self::new(&NO_ROUTE, StatusCode::NOT_FOUND, "no_route", "Routes are chosen by host, path, method, headers and query.")
+        Self::new(
+            &NO_ROUTE,
+            StatusCode::NOT_FOUND,
+            "no_route",
+            "Routes are chosen by host, path, method, headers and query.",
+        )
     }
 
     pub(super) const fn bad_target() -> Self {
@@ -95,12 +105,22 @@ impl Refusal {
     }
 
     pub(super) const fn timeout(label: &'static str) -> Self {
-        Self::new(&UPSTREAM_TIMEOUT, StatusCode::GATEWAY_TIMEOUT, label, "Whether it acted on the request is not known.")
+        Self::new(
+            &UPSTREAM_TIMEOUT,
+            StatusCode::GATEWAY_TIMEOUT,
+            label,
+            "Whether it acted on the request is not known.",
+        )
     }
 
     /// A back end said that it switches, and did not.
     pub(super) const fn not_switched() -> Self {
-        Self::new(&UPSTREAM_INVALID, StatusCode::BAD_GATEWAY, "not_switched", "It said that it switches protocols, and did not.")
+        Self::new(
+            &UPSTREAM_INVALID,
+            StatusCode::BAD_GATEWAY,
+            "not_switched",
+            "It said that it switches protocols, and did not.",
+        )
     }
 
     /// Of a request's body that had to be read whole.
@@ -108,7 +128,12 @@ impl Refusal {
         if is_too_long(error) {
             return Self::body_too_large();
         }
-        Self::new(&REQUEST_BODY, StatusCode::BAD_REQUEST, "request_body", "It ended early, or is not as long as it said.")
+        Self::new(
+            &REQUEST_BODY,
+            StatusCode::BAD_REQUEST,
+            "request_body",
+            "It ended early, or is not as long as it said.",
+        )
     }
 
     /// Of an answer's body that had to be read whole.
@@ -144,16 +169,16 @@ impl Refusal {
                 "No connection came about in time, so that the request was not acted on.",
             ),
             ErrorKind::FirstByteTimeout | ErrorKind::IdleTimeout => Self::timeout(label),
-            ErrorKind::RequestTimeout => Self::new(
-                &REQUEST_BODY,
-                StatusCode::REQUEST_TIMEOUT,
-                label,
-                "No byte of the body came for too long.",
-            ),
-            ErrorKind::RequestBody(e) if is_too_long(&**e) => Self::body_too_large(),
-            ErrorKind::RequestBody(_) => {
-                Self::new(&REQUEST_BODY, StatusCode::BAD_REQUEST, label, "It ended early, or is not as long as it said.")
+            ErrorKind::RequestTimeout => {
+                Self::new(&REQUEST_BODY, StatusCode::REQUEST_TIMEOUT, label, "No byte of the body came for too long.")
             }
+            ErrorKind::RequestBody(e) if is_too_long(&**e) => Self::body_too_large(),
+            ErrorKind::RequestBody(_) => Self::new(
+                &REQUEST_BODY,
+                StatusCode::BAD_REQUEST,
+                label,
+                "It ended early, or is not as long as it said.",
+            ),
             ErrorKind::Reset(_) => Self::new(
                 &UPSTREAM_RESET,
                 StatusCode::BAD_GATEWAY,
@@ -249,7 +274,10 @@ mod tests {
     #[tokio::test]
     async fn refusals_are_problem_details_and_say_whose_they_are() {
         let response = Refusal::unavailable("nobody_well").answer(b"01-ab", false);
-        assert_eq!((response.status(), &response.headers()[MAINSTAY_ERROR]), (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("nobody_well")));
+        assert_eq!(
+            (response.status(), &response.headers()[MAINSTAY_ERROR]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("nobody_well"))
+        );
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();

@@ -37,8 +37,7 @@ struct State<B> {
 impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
     pub(super) fn new(source: B) -> Self {
         let is_over = source.is_end_stream();
-        let state =
-            State { source, kept: Vec::new(), kept_bytes: 0, trailers: None, is_over, is_lost: false };
+        let state = State { source, kept: Vec::new(), kept_bytes: 0, trailers: None, is_over, is_lost: false };
         Self(Rc::new(RefCell::new(state)))
     }
 
@@ -149,7 +148,8 @@ mod tests {
 
     use super::*;
 
-    type Source = StreamBody<futures_util::stream::Iter<std::collections::vec_deque::IntoIter<Result<Frame<Bytes>, String>>>>;
+    type Source =
+        StreamBody<futures_util::stream::Iter<std::collections::vec_deque::IntoIter<Result<Frame<Bytes>, String>>>>;
 
     fn source(pieces: &[&'static [u8]]) -> Source {
         let frames: VecDeque<_> = pieces.iter().map(|p| Ok(Frame::data(Bytes::from_static(p)))).collect();

@@ -126,7 +126,9 @@ impl Way {
                 }
                 return Ok(has_moved);
             }
-            if drains && !self.has_said_goodbye && self.frames.as_ref().is_some_and(|f| f.is_between() && !f.has_closed())
+            if drains
+                && !self.has_said_goodbye
+                && self.frames.as_ref().is_some_and(|f| f.is_between() && !f.has_closed())
             {
                 self.has_said_goodbye = true;
                 self.buffer.extend_from_slice(self.goodbye);

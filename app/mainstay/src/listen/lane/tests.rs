@@ -185,6 +185,7 @@ impl Bench {
             worker: self.worker.clone(),
             lane: self.lane.clone(),
             peer: Peer::new((Ipv4Addr::LOCALHOST, 4711).into(), &Proxies::default()),
+            local: (Ipv4Addr::LOCALHOST, 80).into(),
             is_tls: false,
             watcher: self.graceful.watcher(),
         }
