@@ -247,7 +247,9 @@ impl JsonRules {
             let places = match last {
                 Some(Step::Name(name)) => {
                     let mut places = before.find(value);
-                    places.iter_mut().for_each(|place| place.push(name.clone()));
+                    for place in &mut places {
+                        place.push(name.clone());
+                    }
                     places
                 }
                 _ => target.find(value),

@@ -51,7 +51,7 @@ impl Coding {
                 let weight = weight(parameters)?;
                 match name.trim() {
                     name if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
-                        gzip = Some(weight)
+                        gzip = Some(weight);
                     }
                     name if name.eq_ignore_ascii_case("br") => brotli = Some(weight),
                     "*" => any = Some(weight),

@@ -84,7 +84,7 @@ impl Exchange {
         let headers = &asked.parts.headers;
         self.kept = Some(Box::new(Kept {
             at: self.worker.clock.now(),
-            client: text_of(asked.client),
+            client: text_of(&asked.client),
             scheme: asked.scheme,
             host: asked.authority().into(),
             version: asked.parts.version,

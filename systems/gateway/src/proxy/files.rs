@@ -45,7 +45,7 @@ pub(crate) struct Folder {
 enum Found {
     File {
         file: File,
-        metadata: Metadata,
+        metadata: Box<Metadata>,
         path: PathBuf,
     },
     /// A folder whose path lacks the slash at its end.
@@ -215,7 +215,7 @@ fn open(root: &Path, relative: &Path) -> io::Result<Found> {
         return Ok(Found::Folder);
     }
     match File::open(&path) {
-        Ok(file) => Ok(Found::File { metadata: file.metadata()?, file, path }),
+        Ok(file) => Ok(Found::File { metadata: Box::new(file.metadata()?), file, path }),
         Err(e) => nothing(e),
     }
 }

@@ -83,11 +83,11 @@ mod tests {
         match length {
             0..126 => out.push(mask | u8::try_from(length).unwrap()),
             126..65_536 => {
-                out.push(mask | 126);
+                out.push(mask | 0x7e);
                 out.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
             _ => {
-                out.push(mask | 127);
+                out.push(mask | 0x7f);
                 out.extend((length as u64).to_be_bytes());
             }
         }

@@ -368,7 +368,7 @@ impl Drop for WorkerLog {
 }
 
 fn count_lost(counter: &AtomicU64, lines: &[u8]) {
-    let count = lines.iter().filter(|b| **b == b'\n').count();
+    let count = lines.split(|b| *b == b'\n').count().saturating_sub(1);
     counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
@@ -447,7 +447,7 @@ pub(super) fn version_name(version: http::Version) -> &'static str {
 }
 
 /// A socket address as text, for a line.
-pub(super) fn text_of(value: impl ToString) -> String {
+pub(super) fn text_of(value: &impl ToString) -> String {
     value.to_string()
 }
 

@@ -25,7 +25,10 @@ impl Seal {
 
     fn tag(&self, route: &str, endpoint: &str, until: &str) -> String {
         let text = format!("sticky\n{route}\n{endpoint}\n{until}");
-        hmac::sign(&self.0, text.as_bytes()).as_ref()[..TAG_BYTES].iter().map(|b| format!("{b:02x}")).collect()
+        let signature = hmac::sign(&self.0, text.as_bytes());
+        let mut half = [0; TAG_BYTES];
+        half.copy_from_slice(&signature.as_ref()[..TAG_BYTES]);
+        format!("{:032x}", u128::from_be_bytes(half))
     }
 
     /// The endpoint that a cookie names, if it holds.
@@ -73,14 +76,14 @@ mod tests {
     #[test]
     fn only_what_was_signed_for_the_route_is_followed_and_not_for_ever() {
         let seal = Seal::new(&[7; 32]);
-        let sticky = Sticky { cookie: "ms_route".into(), ttl: Some(Duration::from_secs(60)) };
+        let sticky = Sticky { cookie: "ms_route".into(), ttl: Some(Duration::from_mins(1)) };
         let now = Timestamp::from_millis(1_000_000_000_000);
         let value = seal.write("api", &sticky, EndpointId(0xab), now, true).unwrap();
         let text = value.to_str().unwrap();
         assert!(text.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=60; Secure"), "{text}");
         let cookie = text.split([';', '=']).nth(1).unwrap();
         assert_eq!(seal.read("api", cookie, now), Some(EndpointId(0xab)));
-        assert_eq!(seal.read("api", cookie, now.plus(Duration::from_secs(60))), None, "over");
+        assert_eq!(seal.read("api", cookie, now.plus(Duration::from_mins(1))), None, "over");
         assert_eq!(seal.read("other", cookie, now), None, "another route");
         assert_eq!(Seal::new(&[8; 32]).read("api", cookie, now), None, "another installation");
         for (from, to) in [("ab.", "ac."), (".1000000060.", ".2000000060.")] {

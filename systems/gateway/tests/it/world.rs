@@ -99,7 +99,7 @@ impl World {
             tasks: self.lifecycle.tasks(Stage::Blocks),
         });
         Gateway::open(Deps {
-            config: GatewayConfig { config_file: config_file.to_owned() },
+            config: GatewayConfig { config_file: config_file.to_owned(), ..GatewayConfig::default() },
             data_dir: self.data(name),
             db: self.db.clone(),
             access: self.access.clone(),
