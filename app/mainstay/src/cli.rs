@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+mod gateway;
 mod limits;
 mod links;
 
+pub(crate) use gateway::*;
 pub(crate) use limits::*;
 pub(crate) use links::*;
 
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Links(Box<LinksArgs>),
     /// Rate limits of a running server: ask, reserve, change rules
     Limits(Box<LimitsArgs>),
+    /// The gateway of a running server: its document, routes, back ends, and why a request goes where it goes
+    Gateway(Box<GatewayArgs>),
     /// Hosts on which short links answer
     Domains(DomainsArgs),
     /// Campaign parameters under a name, for new links

@@ -219,10 +219,20 @@ impl House {
                 name: "gateway",
                 title: "Gateway",
                 group: Group::Traffic,
-                pages: &[],
+                pages: const {
+                    &[
+                        Page::new("Gateway", gateway::console::PATH),
+                        Page::new("Explain a request", gateway::console::EXPLAIN),
+                        Page {
+                            name: "Document",
+                            path: gateway::console::VERSIONS,
+                            is_for: gateway::console::is_operator,
+                        },
+                    ]
+                },
                 api: gateway::http::routes(gateway.clone()),
                 files: gateway::http::bare_routes(gateway.clone()),
-                console: Router::new(),
+                console: gateway::console::routes(gateway.clone(), streams.clone()),
                 openapi: gateway::http::openapi,
             },
             Room {

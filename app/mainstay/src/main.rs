@@ -55,6 +55,11 @@ fn run(command: Command) -> Result<(), Failed> {
             let refused = || Failed { message: "it may not go on".to_owned(), exit_code: 3 };
             may_go_on.then_some(()).ok_or_else(refused)
         }
+        Command::Gateway(args) => {
+            let is_there = commands::gateway::run(&args)?;
+            let refused = || Failed { message: "not as asked".to_owned(), exit_code: 3 };
+            is_there.then_some(()).ok_or_else(refused)
+        }
         Command::Domains(args) => commands::domains::run(&args).map_err(Failed::from),
         Command::UtmTemplates(args) => commands::domains::templates(&args).map_err(Failed::from),
         Command::Completions { shell } => {

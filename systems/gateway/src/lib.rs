@@ -1,6 +1,7 @@
 //! The API gateway and load balancer (SD7).
 
 mod config;
+pub mod console;
 pub mod error;
 pub mod http;
 pub mod l4;

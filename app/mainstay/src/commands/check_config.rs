@@ -1,5 +1,7 @@
 //! `mainstay check-config`: the effective configuration and where each value came from.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::{
@@ -18,7 +20,10 @@ pub(crate) fn run(args: &CheckConfigArgs) -> Result<(), String> {
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     let settings = settings(&args.config).map_err(told)?;
-    Config::load(&settings).map_err(told)?;
+    let config = Config::load(&settings).map_err(told)?;
+    if !config.gateway.config_file.is_empty() {
+        super::gateway::check_file(Path::new(&config.gateway.config_file))?;
+    }
     let effective = settings.effective();
     if args.json {
         let rows: Vec<_> = effective

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod check_config;
 pub(crate) mod client;
 pub(crate) mod domains;
+pub(crate) mod gateway;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod links;
