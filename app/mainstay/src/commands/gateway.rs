@@ -69,7 +69,7 @@ pub(crate) fn run(args: &GatewayArgs) -> Result<bool, String> {
             let told = client.call("POST", "/v1/gateway/explain", Some(&body))?;
             let has_route = told["route"].is_string();
             if as_json {
-                line(told)
+                line(told);
             } else {
                 explained(&told)
             }

@@ -20,22 +20,26 @@ use super::{
     route::{JsonRulesSpec, MessageSpec, RewriteSpec, RouteSpec},
     stats::RouteStats,
     template::Template,
+    units::Size,
 };
 
 /// The time a route has when it says nothing.
 const TOTAL: Duration = Duration::from_secs(30);
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 const MAX_JSON_BODY: usize = 1 << 20;
 const MAX_REQUEST_HEADERS: u64 = 64 << 10;
 /// Retries of a route that are there at once, before its requests have earned any.
 const RETRY_BURST: u32 = 10;
+
+/// Finds policies by their names.
+pub type ChainOf<'a> = dyn Fn(&[String]) -> Result<Arc<Chain>, FieldError> + 'a;
 
 /// What a document is compiled with: the parts that run already.
 pub struct Parts<'a> {
     /// An upstream by its name.
     pub upstream: &'a dyn Fn(&str) -> Option<Arc<Upstream>>,
     /// Policies in order.
-    pub chain: &'a dyn Fn(&[String]) -> Result<Arc<Chain>, FieldError>,
+    pub chain: &'a ChainOf<'a>,
     /// The route of this name that runs now.
     pub before: &'a dyn Fn(&str) -> Option<Arc<Route>>,
 }
@@ -67,9 +71,10 @@ fn at<E: ToString>(field: &str) -> impl Fn(E) -> Fault + '_ {
 fn route(spec: &RouteSpec, parts: &Parts<'_>) -> Result<Route, Fault> {
     let before = (parts.before)(&spec.name);
     let total = time(spec.timeouts.total, TOTAL);
-    let chain = match spec.policies.is_empty() {
-        true => None,
-        false => Some((parts.chain)(&spec.policies).map_err(|e| ("/policies".to_owned(), e.detail))?),
+    let chain = if spec.policies.is_empty() {
+        None
+    } else {
+        Some((parts.chain)(&spec.policies).map_err(|e| ("/policies".to_owned(), e.detail))?)
     };
     let budget = |percent: u32| {
         // The same budget goes on, so that a reload does not hand out retries anew.
@@ -103,8 +108,8 @@ fn route(spec: &RouteSpec, parts: &Parts<'_>) -> Result<Route, Fault> {
                 cap: time(retry.max_backoff, Duration::from_secs(1)),
             },
         }),
-        max_body: spec.limits.max_body.map(|size| size.bytes()),
-        max_request_headers: spec.limits.max_request_headers.map_or(MAX_REQUEST_HEADERS, |size| size.bytes()),
+        max_body: spec.limits.max_body.map(Size::bytes),
+        max_request_headers: spec.limits.max_request_headers.map_or(MAX_REQUEST_HEADERS, Size::bytes),
         compress: spec.compress,
         hedge: spec.hedge.as_ref().map(|hedge| HedgeRules {
             after: hedge.after.map(|Span(after)| after),

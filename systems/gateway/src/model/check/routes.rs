@@ -11,6 +11,7 @@ use crate::model::{
     matching::{HostRule, Matcher, PathRule, regex},
     route::{HeaderRulesSpec, JsonRulesSpec, MatchSpec, MessageSpec, RateLimitSpec, RewriteSpec, RouteSpec, ValueSpec},
     template::{Template, Variable},
+    units::Size,
 };
 
 /// The longest time that a document can name.
@@ -80,7 +81,7 @@ pub(super) fn route(check: &mut Check<'_>, route: &RouteSpec, at: &str) {
             check.error(format!("{at}/hedge/budget_percent"), "must be 1 to 100");
         }
     }
-    let headers = route.limits.max_request_headers.map_or(1, |size| size.bytes());
+    let headers = route.limits.max_request_headers.map_or(1, Size::bytes);
     if !(1..=1 << 20).contains(&headers) {
         check.error(format!("{at}/limits/max_request_headers"), "must be 1 byte to 1 MiB");
     }
