@@ -16,12 +16,11 @@ use crate::{
     Body, BoxError, Codec, Error, PoolLimits, PoolStats, Protocol, SendOptions, Target,
     conn::{Peer, Shared},
     h1, h2, hyper1,
+    watch::LEAST_WAIT,
 };
 
 /// How often idle connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest wait between two looks at deadlines.
-const LEAST_WAIT: Duration = Duration::from_millis(1);
 
 /// The connections of one worker. Cheap to clone; belongs to one thread, and sends inside its `LocalSet`.
 #[derive(Clone)]

@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 
 /// Never.
 const NEVER: Duration = Duration::MAX;
+/// The shortest and the longest wait between two looks.
+pub(crate) const LEAST_WAIT: Duration = Duration::from_millis(1);
+const MOST_WAIT: Duration = Duration::from_secs(1);
 
 /// The deadlines of one worker.
 pub(crate) struct Watch {
@@ -84,6 +87,27 @@ impl Watch {
         }
         self.looks_at.set(next);
         next
+    }
+
+    /// Wakes whoever waits for a deadline, to look at something else.
+    pub(crate) fn wake_all(&self) {
+        for seat in self.seats.borrow().values() {
+            if let Some(waker) = &*seat.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Looks at deadlines for as long as it runs.
+    pub(crate) async fn run(&self) {
+        loop {
+            let now = self.now();
+            let next = self.look(now, now + MOST_WAIT);
+            tokio::select! {
+                () = self.clock.sleep(next.saturating_sub(now).max(LEAST_WAIT)) => {}
+                () = self.sooner.notified() => {}
+            }
+        }
     }
 }
 

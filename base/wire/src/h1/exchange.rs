@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Body, BoxError, ErrorKind, SendOptions, Upgraded,
     conn::{Connection, Peer},
+    stream::Stream,
 };
 
 /// The most interim answers before the one that counts.
@@ -111,12 +112,12 @@ where
             }
         }
         let place = &self.connection.place;
-        if self.outgoing.as_mut().is_some_and(Upload::has_moved) {
+        if self.outgoing.as_mut().is_some_and(Upload::<Stream>::has_moved) {
             self.deadline = place.now().saturating_add(self.options.idle);
         } else if place.has_expired() {
             let kind = match &self.outgoing {
                 None => ErrorKind::FirstByteTimeout,
-                Some(outgoing) if outgoing.is_waiting_for_client() => ErrorKind::RequestTimeout,
+                Some(outgoing) if Upload::<Stream>::is_waiting_for_client(outgoing) => ErrorKind::RequestTimeout,
                 Some(_) => ErrorKind::IdleTimeout,
             };
             return Poll::Ready(Err(Lost { kind, is_silent: false }));
@@ -232,7 +233,7 @@ where
             connection: Some(connection),
             decoder,
             buffered: rest,
-            upload: outgoing.map(|outgoing| Box::new(outgoing) as Box<dyn Upload>),
+            upload: outgoing.map(|outgoing| Box::new(outgoing) as Box<dyn Upload<Stream>>),
             idle: self.options.idle,
             deadline: None,
             keep_alive: head.keep_alive,
@@ -264,6 +265,6 @@ fn whole(input: &Bytes) -> Option<(Bytes, Bytes)> {
 }
 
 /// Whether a head may end here.
-fn has_blank_line(bytes: &[u8]) -> bool {
+pub(crate) fn has_blank_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|w| w == b"\n\n") || bytes.windows(3).any(|w| w == b"\n\r\n")
 }

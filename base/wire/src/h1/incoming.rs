@@ -17,6 +17,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     conn::{Connection, Peer},
+    stream::Stream,
 };
 
 /// How a body is read.
@@ -34,7 +35,7 @@ pub(crate) struct Incoming {
     pub(super) connection: Option<Box<Connection>>,
     pub(super) decoder: Decoder,
     pub(super) buffered: Bytes,
-    pub(super) upload: Option<Box<dyn Upload>>,
+    pub(super) upload: Option<Box<dyn Upload<Stream>>>,
     pub(super) idle: Duration,
     /// When something has to have moved.
     pub(super) deadline: Option<Duration>,

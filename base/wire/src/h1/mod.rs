@@ -5,7 +5,7 @@ mod encode;
 mod exchange;
 mod incoming;
 mod parse;
-mod upload;
+pub(crate) mod upload;
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Response, request::Parts};
 
 use self::exchange::exchange;
-pub(crate) use self::incoming::Incoming;
+pub(crate) use self::{exchange::has_blank_line, incoming::Incoming, parse::number};
 use crate::{Body, BoxError, Error, SendOptions, conn::Peer};
 
 /// Sends a request on an idle connection or a new one; once again when the idle one turns out to be closed and that is safe.

@@ -1,4 +1,4 @@
-//! A request on its way out: its head and, as it comes, its body.
+//! A message on its way out: its head and, as it comes, its body. (A request to a back end, or an answer to a client.)
 
 use std::{
     io::{self, IoSlice},
@@ -8,10 +8,10 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
-use tokio::io::AsyncWrite as _;
+use tokio::io::AsyncWrite;
 
 use super::chunked::is_trailer;
-use crate::{BoxError, ErrorKind, stream::Stream};
+use crate::{BoxError, ErrorKind};
 
 /// Frames up to this are copied behind what is staged, so that they leave in the same write.
 const COPIED_BYTES: usize = 4 * 1024;
@@ -20,7 +20,7 @@ const STAGED_BYTES: usize = 16 * 1024;
 
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     None,
     /// This many bytes are still to come.
     Length(u64),
@@ -28,13 +28,13 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    pub(super) fn of<B: http_body::Body>(body: Option<&B>) -> Self {
+    pub(crate) fn of<B: http_body::Body>(body: Option<&B>) -> Self {
         body.map_or(Self::None, |body| body.size_hint().exact().map_or(Self::Chunked, Self::Length))
     }
 }
 
 /// A request on its way out.
-pub(super) struct Outgoing<B> {
+pub(crate) struct Outgoing<B> {
     /// The head, sizes of chunks, small frames; sent from `at`.
     staged: Vec<u8>,
     at: usize,
@@ -44,12 +44,13 @@ pub(super) struct Outgoing<B> {
     /// `None`: all of it is staged.
     body: Option<Pin<Box<B>>>,
     framing: Framing,
+    drops_trailers: bool,
     is_waiting_for_client: bool,
     has_moved: bool,
 }
 
 /// Why a request did not go out.
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The back end takes no more; it may have answered all the same.
     Write(io::Error),
     /// The client's body is to blame.
@@ -66,9 +67,9 @@ impl From<Failed> for ErrorKind {
 }
 
 /// An upload that goes on while the answer is read.
-pub(super) trait Upload {
+pub(crate) trait Upload<S> {
     /// Sends until it would wait or is done.
-    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Failed>>;
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<Result<(), Failed>>;
 
     /// Whether all that came from the client is sent.
     fn is_waiting_for_client(&self) -> bool;
@@ -78,7 +79,7 @@ pub(super) trait Upload {
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(head: Vec<u8>, body: Option<B>, framing: Framing) -> Self {
+    pub(crate) fn new(head: Vec<u8>, body: Option<B>, framing: Framing) -> Self {
         Self {
             staged: head,
             at: 0,
@@ -86,13 +87,19 @@ impl<B> Outgoing<B> {
             tail: b"",
             body: body.map(Box::pin),
             framing,
+            drops_trailers: false,
             is_waiting_for_client: false,
             has_moved: false,
         }
     }
 
+    /// The same, for who did not say that trailers are understood.
+    pub(crate) fn without_trailers(self) -> Self {
+        Self { drops_trailers: true, ..self }
+    }
+
     /// The buffer that it was made with, once it is done.
-    pub(super) fn into_buffer(self) -> Vec<u8> {
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.staged
     }
 
@@ -131,6 +138,7 @@ impl<B> Outgoing<B> {
             Framing::Length(0) | Framing::None => {}
             Framing::Chunked => {
                 self.staged.extend_from_slice(b"0\r\n");
+                let trailers = trailers.filter(|_| !self.drops_trailers);
                 for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| is_trailer(name)) {
                     for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                         self.staged.extend_from_slice(piece);
@@ -142,7 +150,10 @@ impl<B> Outgoing<B> {
         Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Failed>> {
+    fn poll_write<S>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<Result<(), Failed>>
+    where
+        S: AsyncWrite + Unpin,
+    {
         while !self.is_all_sent() {
             let staged = &self.staged[self.at..];
             let written = if self.data.is_empty() && self.tail.is_empty() {
@@ -169,12 +180,13 @@ impl<B> Outgoing<B> {
     }
 }
 
-impl<B> Upload for Outgoing<B>
+impl<B, S> Upload<S> for Outgoing<B>
 where
+    S: AsyncWrite + Unpin,
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Failed>> {
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<Result<(), Failed>> {
         loop {
             self.is_waiting_for_client = false;
             while self.data.is_empty()

@@ -11,4 +11,5 @@
 mod exchange;
 mod malformed;
 mod secure;
+mod serve;
 mod world;
