@@ -19,7 +19,7 @@ pub mod units;
 
 pub use check::{Findings, check, toml_path};
 pub(crate) use compile::told;
-pub use compile::{Parts, compile};
+pub use compile::{ChainOf, Parts, compile};
 pub use compiled::{Action, Route};
 pub use diff::{Change, Changes};
 pub use explain::{Explanation, Named, Step, Tried};

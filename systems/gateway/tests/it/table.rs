@@ -107,7 +107,7 @@ mod oracle {
                 let expression = regex::Regex::new(&format!("^(?:{expression})$")).unwrap();
                 values.iter().any(|v| expression.is_match(v))
             }
-            (.., Some(is)) => !values.is_empty() == is,
+            (.., Some(is)) => values.is_empty() != is,
             _ => unreachable!(),
         }
     }

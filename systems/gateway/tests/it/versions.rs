@@ -229,3 +229,17 @@ async fn what_an_explanation_says() {
     assert!(matches!(ask("GET", "https://shop.example.com/../x"), Err(Error::Explain { .. })));
     assert!(matches!(ask("GET", "/cart/7"), Err(Error::Explain { .. })));
 }
+
+/// Whoever copies the first example gets a gateway.
+#[test]
+fn the_documentation_s_document_can_hold() {
+    let text = include_str!("../../../../docs/gateway.md");
+    let toml = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let document = gateway::parse_file(toml).unwrap();
+    let found = gateway::model::check(&document, &["links"]);
+    assert_eq!((found.errors, found.warnings), (Vec::new(), Vec::new()));
+    assert_eq!(document.routes.len(), 4);
+    // What is written can be read again.
+    let json = serde_json::to_string(&document).unwrap();
+    assert_eq!(serde_json::from_str::<gateway::model::Document>(&json).unwrap(), document);
+}
