@@ -153,6 +153,10 @@ impl Upstream {
         let now = self.shared.clock.monotonic();
         let mut members = self.members();
         members.forget_retired();
+        if self.shared.is_stale(now) {
+            // Without requests nobody else looks whether an ejection is over.
+            self.renew_with(&mut members, now);
+        }
         let settings = members.settings.clone();
         let spec = &settings.spec;
         let source = self.source().clone();

@@ -229,7 +229,7 @@ impl Upstream {
         }
     }
 
-    fn renew_with(&self, members: &mut Members, now: Duration) {
+    pub(crate) fn renew_with(&self, members: &mut Members, now: Duration) {
         self.shared.begin_renewal();
         let before = self.snapshot.load();
         let was_panic = before.is_panic;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use kernel::{Clock, Rng, SimClock, Timestamp};
+use telemetry::Metrics;
 use upstream::{Deps, EndpointId, Lease, Outcome, Pick, Registry, Upstream, UpstreamSpec, Upstreams};
 
 /// Upstreams in simulated time.
@@ -17,13 +18,21 @@ impl World {
     }
 
     pub(crate) fn with(zone: Option<&str>, registry: Option<Arc<dyn Registry>>) -> Self {
+        Self::of(zone, registry, &Metrics::new())
+    }
+
+    pub(crate) fn shown(metrics: &Metrics) -> Self {
+        Self::of(None, None, metrics)
+    }
+
+    fn of(zone: Option<&str>, registry: Option<Arc<dyn Registry>>, metrics: &Metrics) -> Self {
         let (clock, time) = Clock::simulated(Timestamp::EPOCH);
         let deps = Deps {
             clock,
             rng: Rng::seeded(7),
             zone: zone.map(ToOwned::to_owned),
             registry,
-            metrics: telemetry::Metrics::new().registry("upstream"),
+            metrics: metrics.registry("upstream"),
         };
         Self { time, upstreams: Upstreams::new(deps) }
     }
