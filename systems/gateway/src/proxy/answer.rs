@@ -284,7 +284,6 @@ where
         return Ok(Done::Switched(sent.response, on_upgrade));
     }
     let mut response = sent.response.map(Body::from);
-    wire::strip_hop_by_hop(response.headers_mut());
     if let Some(sticky) = &action.sticky
         && let Some(cookie) = forward::stick(&worker, route, sticky, &chosen, sent.endpoint, ways.peer.is_tls)
     {
@@ -483,7 +482,6 @@ fn switch(
     exchange.status = parts.status.as_u16();
     exchange.settle();
     let protocol = parts.headers.get(UPGRADE).cloned();
-    wire::strip_hop_by_hop(&mut parts.headers);
     if let Some(rendered) = extras.rendered {
         rendered.apply(&route.response, &mut parts.headers);
     }

@@ -1,6 +1,7 @@
 //! The gateway as a whole.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod proxy;
 mod table;
 mod versions;
 mod world;
