@@ -5,15 +5,15 @@
 //!                 └ answered                                       └ refused, or sent to the sign-in
 //! ```
 
-#![allow(dead_code, reason = "what the policies to come stand on")]
-
 mod error;
+mod http;
 mod model;
 pub mod ports;
 mod service;
 mod telemetry;
 
 pub use error::{CODES, Error};
+pub use http::HttpClient;
 pub use model::{ask::Steps, *};
 pub use ports::{Fetch, FetchError, Limits};
 pub use service::{Chain, Cors, Deps, Described, Gatekeeper, Policies};

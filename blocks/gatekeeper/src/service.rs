@@ -14,6 +14,7 @@ mod forward;
 mod going;
 mod jwt;
 mod keys;
+mod oidc;
 mod places;
 
 use std::{

@@ -16,6 +16,7 @@ use super::{
     forward::Forward,
     going::{Checked, Going, Seen, Stop},
     jwt::Jwt,
+    oidc::Oidc,
 };
 use crate::{
     Ask, Passed, Verdict,
@@ -37,6 +38,7 @@ pub(super) enum Guard {
     Addresses(Addresses),
     ApiKey(Box<ApiKey>),
     Jwt(Box<Jwt>),
+    Oidc(Box<Oidc>),
     Basic(Box<Basic>),
     Forward(Box<Forward>),
     Certificate(Box<Certificate>),
@@ -52,6 +54,8 @@ impl Policy {
             Guard::Addresses(guard) => guard.check(seen),
             Guard::ApiKey(guard) => guard.check(seen, going).await,
             Guard::Jwt(guard) => guard.check(seen, going).await,
+            // The largest of them, and the one that waits longest.
+            Guard::Oidc(guard) => Box::pin(guard.check(seen, going)).await,
             Guard::Basic(guard) => guard.check(seen, going).await,
             Guard::Forward(guard) => guard.check(seen, going).await,
             Guard::Certificate(guard) => guard.check(seen, going),
@@ -64,6 +68,7 @@ impl Policy {
         match &self.guard {
             Guard::Addresses(_) | Guard::Expression(_) => Vec::new(),
             Guard::Jwt(guard) => guard.protected().cloned().collect(),
+            Guard::Oidc(guard) => guard.protected().cloned().collect(),
             Guard::Basic(guard) => guard.protected().cloned().collect(),
             Guard::Forward(guard) => guard.protected().cloned().collect(),
             Guard::Certificate(guard) => guard.protected().cloned().collect(),
@@ -115,6 +120,19 @@ impl Chain {
             about: policy.about.clone(),
         };
         self.policies.iter().map(describe).collect()
+    }
+
+    /// Paths that sign-ins of its policies live on. On the hosts of a route with this chain, requests for them have to come to that route,
+    /// whatever its own path is.
+    pub fn own_paths(&self) -> Vec<&str> {
+        fn of(policy: &Policy) -> Vec<&str> {
+            match &policy.guard {
+                Guard::Oidc(guard) => guard.own_paths().to_vec(),
+                Guard::AnyOf(policies) => policies.iter().flat_map(|policy| of(policy)).collect(),
+                _ => Vec::new(),
+            }
+        }
+        self.policies.iter().flat_map(|policy| of(policy)).collect()
     }
 
     /// The same, and before it what pages of other origins may do: preflights are answered, and every answer that goes through the chain

@@ -1,6 +1,6 @@
 //! What a request has collected on its way through the policies, and how a policy says no.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request::Parts};
@@ -22,10 +22,12 @@ pub(super) struct Seen<'a> {
 }
 
 /// A credential that does not go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Strip {
     Header(HeaderName),
     Cookie(Box<str>),
+    /// Those whose names are of a family.
+    Cookies(Arc<dyn Fn(&str) -> bool + Send + Sync>),
     Query(Box<str>),
 }
 
@@ -45,6 +47,7 @@ impl Going {
             match strip {
                 Strip::Header(name) => drop(parts.headers.remove(name)),
                 Strip::Cookie(name) => places::remove_cookies(&mut parts.headers, |given| given == &**name),
+                Strip::Cookies(is_removed) => places::remove_cookies(&mut parts.headers, |given| is_removed(given)),
                 Strip::Query(name) => places::remove_query(&mut parts.uri, name),
             }
         }

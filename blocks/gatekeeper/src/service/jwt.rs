@@ -48,6 +48,7 @@ pub(super) struct Good {
     pub(super) claims: Map<String, Value>,
     pub(super) until: Timestamp,
     pub(super) key: [u8; 32],
+    pub(super) algorithm: Algorithm,
 }
 
 impl Verifier {
@@ -79,7 +80,7 @@ impl Verifier {
         };
         let claims = token.claims().map_err(Error::Token)?;
         let until = self.rules.check(&claims, self.clock.now()).map_err(Error::Token)?;
-        Ok(Good { claims, until, key })
+        Ok(Good { claims, until, key, algorithm: token.algorithm })
     }
 }
 
