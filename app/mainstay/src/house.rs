@@ -135,7 +135,7 @@ impl House {
             db: db.clone(),
             access: access.clone(),
             limiter: limiter.clone(),
-            gatekeeper: front::gatekeeper(&access, &metrics, clock, &rng, &blocks),
+            gatekeeper: front::gatekeeper(&access, &metrics, clock, &rng, &blocks)?,
             upstreams,
             services: front::SERVICES,
             clock: clock.clone(),

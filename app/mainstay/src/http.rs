@@ -29,6 +29,7 @@ fn codes() -> impl Iterator<Item = &'static Code> {
         memory::CODES,
         access::error::CODES,
         limiter::CODES,
+        gatekeeper::CODES,
         shortener::error::CODES,
         discovery::CODES,
         gateway::CODES,

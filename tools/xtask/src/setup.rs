@@ -25,6 +25,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "wrk", what_for: "load for benchmarks", is_here: || has("wrk") },
     Package { name: "chromium", what_for: "the console is tried in it", is_here: || has("chromium") },
     Package { name: "chromium-driver", what_for: "drives it", is_here: || has("chromedriver") },
+    Package { name: "python3-jwt", what_for: "makes tokens that the gatekeeper's tests verify", is_here: has_pyjwt },
+    Package { name: "python3-cryptography", what_for: "signs them", is_here: has_pyjwt },
     Package { name: "python3-venv", what_for: "a place for schemathesis", is_here: has_venv },
 ];
 
@@ -115,6 +117,12 @@ fn has(program: &str) -> bool {
 fn has_postgres() -> bool {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     has("initdb") || debian.map(|e| e.path().join("bin/initdb")).any(|p| p.is_file())
+}
+
+fn has_pyjwt() -> bool {
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", "import jwt, cryptography"]).stderr(Stdio::null());
+    python.status().is_ok_and(|status| status.success())
 }
 
 fn has_venv() -> bool {

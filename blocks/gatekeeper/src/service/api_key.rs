@@ -75,6 +75,10 @@ impl ApiKey {
                 "The route takes an API key. Send one as `Authorization: Bearer msk_…`, or where its owner says.";
             return Err(challenged(Error::Unauthenticated(detail)));
         };
+        if !text.starts_with("msk_") {
+            // Such as a token that another policy of an `any_of` takes: no guess, which would be counted against the address.
+            return Err(challenged(Error::Unauthenticated("This is no API key. Keys start with msk_.")));
+        }
         let principal = match self.access.try_authenticate(&text) {
             Some(principal) => principal,
             None => self.access.authenticate(&text, Some(seen.peer)).await.map_err(|e| challenged(Error::from(e)))?,
