@@ -34,6 +34,7 @@
 //! `discovery.max_watchers` and `discovery.max_probes` a node; [`MAX_WAIT`].
 
 mod config;
+mod dns;
 pub mod error;
 pub mod http;
 pub mod model;
@@ -43,6 +44,7 @@ mod telemetry;
 mod worker;
 
 pub use config::DiscoveryConfig;
+pub use dns::Sockets;
 pub use error::{CODES, Error};
 pub use service::{Deps, Discovery, MAX_WAIT, Member, Overview, Registered, Removed, Subscription, Swept, USUAL_WAIT};
 pub use store::MIGRATIONS;

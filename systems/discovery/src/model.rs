@@ -14,6 +14,8 @@ pub use self::{
     view::{Guard, Instance, Service, View},
 };
 
+pub(crate) use self::spec::statuses;
+
 /// How services are told apart: upper and lower case are the same, as in the DNS.
 pub fn fold(service: &str) -> String {
     service.to_ascii_lowercase()

@@ -3,6 +3,7 @@
 mod beats;
 mod book;
 mod members;
+pub(crate) mod probes;
 mod register;
 mod sweep;
 mod watching;

@@ -13,6 +13,11 @@ struct To {
     to: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// The room's numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Telemetry {
@@ -41,6 +46,8 @@ pub(crate) struct Telemetry {
     /// `damped_total`: instances that were held down for flapping.
     pub(crate) damped: Counter,
     changes: Family<To, Counter>,
+    probes: Family<Outcome, Counter>,
+    dns: Family<Outcome, Counter>,
 }
 
 impl Telemetry {
@@ -60,8 +67,18 @@ impl Telemetry {
             beats_lost: counter("heartbeats_lost", "Signs of life that the memory plane could not keep"),
             removed: counter("removed", "Instances removed after they had been critical for too long"),
             damped: counter("damped", "Instances that were held down for flapping"),
+            probes: registry.add("probes", "Probes of instances by outcome", Family::default()),
+            dns: registry.add("dns_queries", "Queries over DNS by outcome", Family::default()),
             changes: registry.add("health_changes", "Changes of checks by what they became", Family::default()),
         }
+    }
+
+    pub(crate) fn probed(&self, is_success: bool) {
+        self.probes.get_or_create(&Outcome { outcome: if is_success { "success" } else { "failure" } }).inc();
+    }
+
+    pub(crate) fn asked(&self, outcome: &'static str) {
+        self.dns.get_or_create(&Outcome { outcome }).inc();
     }
 
     pub(crate) fn changed(&self, to: Health) {

@@ -7,7 +7,7 @@ use kernel::{Backoff, OnPanic, Shutdown, Tasks};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
-    service::{BEAT_INTERVAL, Discovery},
+    service::{BEAT_INTERVAL, Discovery, probes},
     store,
 };
 
@@ -26,6 +26,8 @@ impl Discovery {
         tasks.supervise("discovery members", restart, move |shutdown| live(this.clone(), shutdown));
         let this = self.clone();
         tasks.supervise("discovery sweep", restart, move |shutdown| sweep(this.clone(), shutdown));
+        let this = self.clone();
+        tasks.supervise("discovery probes", restart, move |shutdown| probes::run(this.clone(), shutdown));
     }
 }
 

@@ -287,7 +287,7 @@ impl CheckSpec {
 }
 
 /// `200-399` or `204`.
-fn statuses(text: &str) -> Option<(u16, u16)> {
+pub(crate) fn statuses(text: &str) -> Option<(u16, u16)> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
     (100..=599).contains(&from).then_some(())?;
