@@ -6,18 +6,18 @@ use access::Access;
 use gatekeeper::{Gatekeeper, HttpClient};
 use kernel::{Clock, Rng, Tasks};
 use telemetry::Metrics;
-use upstream::Upstreams;
+use upstream::{Registry, Upstreams};
 
 /// Mainstay's own systems that can be routes of the gateway.
 pub(crate) const SERVICES: &[&str] = &["links"];
 
 /// Back ends of the gateway's document.
-pub(crate) fn upstreams(metrics: &Metrics, clock: &Clock, rng: &Rng) -> Upstreams {
+pub(crate) fn upstreams(metrics: &Metrics, clock: &Clock, rng: &Rng, registry: Arc<dyn Registry>) -> Upstreams {
     Upstreams::new(upstream::Deps {
         clock: clock.clone(),
         rng: rng.clone(),
         zone: None,
-        registry: None,
+        registry: Some(registry),
         metrics: metrics.registry("upstream"),
     })
 }

@@ -31,6 +31,7 @@ use crate::{
     listen::checks::{self, Checks},
     numbers::{Breakers, Numbers},
     public::Front,
+    registry::FromDiscovery,
     rooms::{Group, Page, Room},
     shed::Shedder,
 };
@@ -127,7 +128,29 @@ impl House {
         .map_err(|e| format!("limiter: {}", told(&e)))?;
         limiter.start(&blocks);
 
-        let upstreams = front::upstreams(&metrics, clock, &rng);
+        let discovery = Discovery::open(discovery::Deps {
+            config: config.discovery.clone(),
+            node_name: crate::commands::serve::node_name(&config),
+            db: db.clone(),
+            memory: memory.clone(),
+            access: access.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(|e| format!("discovery: {}", told(&e)))?;
+        discovery.start(&lifecycle.tasks(Stage::Systems));
+        probe_discovery(&health, &discovery, lifecycle);
+        if let Some(address) = config.discovery.dns_listen {
+            let sockets = discovery::Sockets::bind(address)
+                .await
+                .map_err(|e| format!("cannot listen on {address} (discovery.dns_listen): {e}"))?;
+            discovery.serve_dns(&sockets, &lifecycle.tasks(Stage::Listeners));
+        }
+
+        let registry = FromDiscovery::new(&discovery, clock, &blocks);
+        let upstreams = front::upstreams(&metrics, clock, &rng, registry);
         upstreams.start(&blocks);
         let gateway = Gateway::open(gateway::Deps {
             config: config.gateway.clone(),
@@ -170,20 +193,6 @@ impl House {
         .map_err(|e| format!("shortener: {}", told(&e)))?;
         metrics.registry("planes").add_collector(Breakers { shortener: shortener.clone() });
         shortener.start(&lifecycle.tasks(Stage::Systems));
-        let discovery = Discovery::open(discovery::Deps {
-            config: config.discovery.clone(),
-            node_name: crate::commands::serve::node_name(&config),
-            db: db.clone(),
-            memory: memory.clone(),
-            access: access.clone(),
-            clock: clock.clone(),
-            rng: rng.clone(),
-            metrics: metrics.clone(),
-        })
-        .await
-        .map_err(|e| format!("discovery: {}", told(&e)))?;
-        discovery.start(&lifecycle.tasks(Stage::Systems));
-        probe_discovery(&health, &discovery, lifecycle);
         if let Some(shedder) = &shedder {
             probe_shedding(&health, shedder, lifecycle);
         }

@@ -12,6 +12,7 @@ mod listen;
 mod numbers;
 mod output;
 mod public;
+mod registry;
 mod rooms;
 mod shed;
 

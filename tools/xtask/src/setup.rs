@@ -23,6 +23,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "haproxy", what_for: "benchmarks compare with it", is_here: || has("haproxy") },
     Package { name: "nghttp2-client", what_for: "load over HTTP/2 for benchmarks", is_here: || has("h2load") },
     Package { name: "wrk", what_for: "load for benchmarks", is_here: || has("wrk") },
+    Package { name: "bind9-dnsutils", what_for: "dig asks the DNS server", is_here: || has("dig") },
     Package { name: "chromium", what_for: "the console is tried in it", is_here: || has("chromium") },
     Package { name: "chromium-driver", what_for: "drives it", is_here: || has("chromedriver") },
     Package { name: "python3-jwt", what_for: "makes tokens that the gatekeeper's tests verify", is_here: has_pyjwt },

@@ -63,7 +63,11 @@ pub(super) fn answer(discovery: &Discovery, bytes: &[u8], over: Over) -> Option<
     told.metadata.response_code = match (query.metadata.op_code, query.queries.as_slice()) {
         (OpCode::Query, [one]) => {
             told.add_query(one.clone());
-            if one.query_class() == DNSClass::IN { fill(discovery, &mut told, one.name(), one.query_type()) } else { ResponseCode::Refused }
+            if one.query_class() == DNSClass::IN {
+                fill(discovery, &mut told, one.name(), one.query_type())
+            } else {
+                ResponseCode::Refused
+            }
         }
         (OpCode::Query, _) => ResponseCode::FormErr,
         _ => ResponseCode::NotImp,
@@ -137,7 +141,9 @@ fn fill(discovery: &Discovery, told: &mut Message, name: &Name, kind: RecordType
                 Some(wanted) => {
                     // Names tell no case apart, tags do.
                     let found = service.tags().into_iter().find(|tag| tag.eq_ignore_ascii_case(wanted));
-                    found.map(|tag| service.usable(&View { tags: vec![tag], zone: None }, config.panic_percent).0).unwrap_or_default()
+                    found
+                        .map(|tag| service.usable(&View { tags: vec![tag], zone: None }, config.panic_percent).0)
+                        .unwrap_or_default()
                 }
             };
             shuffle(discovery, &mut usable);

@@ -38,9 +38,11 @@ pub(super) fn read(labels: &[String], config: &DiscoveryConfig) -> Option<(Asked
 fn project(label: Option<&str>, config: &DiscoveryConfig) -> Option<ProjectId> {
     let named = match label {
         None => config.dns_projects.first(),
-        Some(label) => config.dns_projects.iter().find(|project| *project == label).or_else(|| {
-            config.dns_projects.first().filter(|_| label.eq_ignore_ascii_case(&config.datacenter))
-        }),
+        Some(label) => config
+            .dns_projects
+            .iter()
+            .find(|project| *project == label)
+            .or_else(|| config.dns_projects.first().filter(|_| label.eq_ignore_ascii_case(&config.datacenter))),
     };
     named.and_then(|name| ProjectId::parse(name))
 }
@@ -134,8 +136,13 @@ mod tests {
         assert_eq!(asked("m1.rack.node.consul"), Some(node));
         assert_eq!(asked("consul"), Some(Asked::Apex));
         for nothing in [
-            "x.consul", "service.consul", "shop.service.other.consul", "a.b.c.service.consul", "zz.addr.consul",
-            "_shop._tcp.x.y.consul", "shop.service.x.y.consul",
+            "x.consul",
+            "service.consul",
+            "shop.service.other.consul",
+            "a.b.c.service.consul",
+            "zz.addr.consul",
+            "_shop._tcp.x.y.consul",
+            "shop.service.x.y.consul",
         ] {
             assert_eq!(asked(nothing), Some(Asked::Nothing), "{nothing}");
         }

@@ -76,7 +76,9 @@ fn look(discovery: &Discovery, entries: &mut HashMap<Key, Entry>, now: Duration)
     let mut kept: HashMap<Key, Entry> = HashMap::new();
     for (project, service) in discovery.0.book.all() {
         for one in &service.instances {
-            if !one.spec.checks.iter().any(CheckSpec::is_probed) || !discovery.looks_after(project.as_str(), &["probe", &one.id]) {
+            if !one.spec.checks.iter().any(CheckSpec::is_probed)
+                || !discovery.looks_after(project.as_str(), &["probe", &one.id])
+            {
                 continue;
             }
             for check in one.spec.checks.iter().filter(|check| check.is_probed()) {
@@ -105,7 +107,8 @@ fn fresh(discovery: &Discovery, one: &Instance, check: &CheckSpec, address: (Str
         None => Found::Unknown,
     };
     // One that is new at once; those of a node that went spread over their time.
-    let wait = if state == Found::Unknown { Duration::ZERO } else { check.interval().mul_f64(discovery.0.rng.unit_f64()) };
+    let wait =
+        if state == Found::Unknown { Duration::ZERO } else { check.interval().mul_f64(discovery.0.rng.unit_f64()) };
     let hysteresis = Hysteresis::resume(state, check.healthy_after, check.unhealthy_after);
     Entry { check: check.clone(), address, hysteresis, due: now + wait, is_running: false }
 }
