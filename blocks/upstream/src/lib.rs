@@ -7,7 +7,7 @@
 //! ```
 //!
 //! # Promises
-//! 1. A pick never waits and allocates nothing; a document is taken whole or not at all.
+//! 1. A pick takes no lock but a breaker's, for as long as a count takes; a document is taken whole or not at all.
 //! 2. What is picked is well as far as this node knows, unless too few are; a tried one comes again only when there is no other.
 //! 3. At most as many requests as limits say are under way, whatever threads do.
 //! 4. What a change does not touch keeps its health, latency and connections; what it removes finishes its requests.

@@ -91,7 +91,7 @@ impl Upstream {
         parts.hash(settings.hash_on.as_ref()?)
     }
 
-    /// Chooses a back end and takes a place at it. Never waits, allocates nothing.
+    /// Chooses a back end and takes a place at it. Never waits.
     ///
     /// - UPSTREAM-7: at most `max_in_flight` leases of the upstream and `max_in_flight_per_endpoint` of each back end are held at any time.
     pub fn pick(&self, pick: &Pick<'_>) -> Result<Lease, NoEndpoint> {
