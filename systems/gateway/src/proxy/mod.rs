@@ -26,6 +26,7 @@ mod frames;
 mod limits;
 mod log;
 mod mirror;
+mod numbers;
 mod peer;
 mod recent;
 mod refuse;
