@@ -171,7 +171,6 @@ impl House {
         let data_path = gateway
             .data_path(&config.gateway, &lifecycle.tasks(Stage::Systems))
             .map_err(|e| format!("gateway: {e}"))?;
-        metrics.registry("gateway").add_collector(data_path.clone());
 
         let links = shortener::ShortenerConfig {
             // Whoever tries it out has their product on the same machine.

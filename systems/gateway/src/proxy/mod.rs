@@ -26,7 +26,6 @@ mod frames;
 mod limits;
 mod log;
 mod mirror;
-mod numbers;
 mod peer;
 mod recent;
 mod refuse;

@@ -91,11 +91,6 @@ impl DataPath {
         Worker::new(self.0.clone())
     }
 
-    /// The routes of now.
-    pub(super) fn table(&self) -> Arc<Table> {
-        self.0.table.load_full()
-    }
-
     /// The slowest requests of the last minutes on this node, the slowest first.
     pub fn slow(&self) -> Vec<SlowRequest> {
         self.0.slow.list()
