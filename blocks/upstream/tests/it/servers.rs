@@ -129,6 +129,8 @@ struct Zone {
     over_tcp: AtomicUsize,
     is_silent: AtomicBool,
     is_failing: AtomicBool,
+    /// The one name that fails.
+    failing: Mutex<Option<Name>>,
     /// Answers over UDP say that they do not fit.
     is_truncating: AtomicBool,
 }
@@ -196,6 +198,11 @@ impl NameServer {
         self.zone.is_failing.store(is, Ordering::SeqCst);
     }
 
+    pub(crate) fn set_failing_name(&self, name: Option<&str>) {
+        let name = name.map(|name| Name::from_ascii(name).unwrap());
+        *self.zone.failing.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
     pub(crate) fn set_truncating(&self, is: bool) {
         self.zone.is_truncating.store(is, Ordering::SeqCst);
     }
@@ -235,7 +242,9 @@ impl Zone {
                 answer.metadata.response_code = ResponseCode::NXDomain;
             }
         }
-        if self.is_failing.load(Ordering::SeqCst) {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_failing_name = question.queries.iter().any(|query| Some(query.name()) == failing.as_ref());
+        if is_failing_name || self.is_failing.load(Ordering::SeqCst) {
             answer.answers.clear();
             answer.metadata.response_code = ResponseCode::ServFail;
         }

@@ -124,7 +124,14 @@ async fn srv_tells_port_weight_and_priority() {
         .map(|(a, b)| (a.to_owned(), b));
     assert_eq!(seen, expected.into());
 
-    // A target that is gone is left out; one that cannot be asked for keeps its address.
+    // A target that cannot be asked for keeps its address, while what is told of others is taken.
+    dns.set_failing_name(Some("b.internal."));
+    dns.set("a.internal.", A, 9, &["127.0.0.9"]);
+    in_time(&world, "a is elsewhere", || addresses(&world).contains(&"127.0.0.9:9001".to_owned())).await;
+    assert!(addresses(&world).contains(&"[::1]:9002".to_owned()));
+    dns.set_failing_name(None);
+    dns.set("a.internal.", A, 9, &["127.0.0.1"]);
+    // One that is gone is left out.
     dns.set("_http._tcp.shop.internal.", SRV, 9, &["10 3 9001 a.internal.", "10 1 9002 gone.internal."]);
     in_time(&world, "one of them", || addresses(&world) == ["127.0.0.1:9001"]).await;
     // A service that is not offered is an answer without an address: what was there is kept.
