@@ -241,7 +241,7 @@ impl House {
                 },
                 api: gateway::http::routes(gateway.clone()),
                 files: gateway::http::bare_routes(gateway.clone()),
-                console: gateway::console::routes(gateway.clone(), streams.clone()),
+                console: gateway::console::routes(gateway.clone(), data_path.clone(), streams.clone()),
                 openapi: gateway::http::openapi,
             },
             Room {

@@ -24,7 +24,7 @@ use http::{StatusCode, header};
 use identity::Principal;
 use kernel::{Problem, Shutdown};
 
-use crate::{Error, Gateway, SYSTEM};
+use crate::{DataPath, Error, Gateway, SYSTEM};
 
 /// The page of all of it.
 pub const PATH: &str = "/console/gateway";
@@ -45,6 +45,7 @@ const STREAM_LIFE: Duration = Duration::from_mins(10);
 #[derive(Clone)]
 struct Pages {
     gateway: Gateway,
+    data_path: DataPath,
     shutdown: Shutdown,
 }
 
@@ -55,7 +56,7 @@ pub fn is_operator(who: &Principal) -> bool {
 
 /// The pages, to be put inside of the console's own layers (sign-in, [`Chrome`], `Caller`). Streams end when `shutdown` of the
 /// listener is asked for.
-pub fn routes(gateway: Gateway, shutdown: Shutdown) -> Router {
+pub fn routes(gateway: Gateway, data_path: DataPath, shutdown: Shutdown) -> Router {
     Router::new()
         .route(PATH, get(overview::page))
         .route(STREAM, get(overview::stream))
@@ -69,7 +70,7 @@ pub fn routes(gateway: Gateway, shutdown: Shutdown) -> Router {
         )
         .route("/console/gateway-config/rollback", post(versions::roll_back))
         .route("/console/gateway-config/versions/{version}", get(versions::version))
-        .with_state(Pages { gateway, shutdown })
+        .with_state(Pages { gateway, data_path, shutdown })
 }
 
 type Pairs = web::Form<Vec<(String, String)>>;

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod browser;
+mod browser_gateway;
 mod browser_limits;
 mod checks;
 mod commands;

@@ -17,13 +17,15 @@ use kernel::Problem;
 
 use super::{EXPLAIN, Fragments, PATH, Pages, STREAM, UPSTREAMS, VERSIONS, answer, events, is_operator};
 use crate::{
-    Gateway, SYSTEM,
+    DataPath, Gateway, SYSTEM,
     model::{Action, Origin, Route, RouteNumbers, Table as Routes},
 };
 
 /// How many routes the picture and the table show: those with the most requests.
 const SHOWN_ROUTES: usize = 12;
 const LISTED_ROUTES: usize = 100;
+/// Slow requests and differences that are shown.
+const SHOWN_SLOW: usize = 20;
 /// Endpoints of an upstream in the picture; the rest is one node.
 const SHOWN_ENDPOINTS: usize = 4;
 
@@ -31,7 +33,7 @@ const SHOWN_ENDPOINTS: usize = 4;
 pub(super) async fn page(
     caller: Caller,
     Extension(chrome): Extension<Chrome>,
-    State(Pages { gateway, .. }): State<Pages>,
+    State(Pages { gateway, data_path, .. }): State<Pages>,
 ) -> Response {
     let drawn = async {
         caller.require(SYSTEM, "read")?;
@@ -42,7 +44,7 @@ pub(super) async fn page(
                 @if is_operator(caller.principal()) { a.button.primary href=(Link::new(VERSIONS)) { "Document" } }
             });
         let body = html! {
-            @for (id, content) in fragments(&chrome, &gateway) { (live::fragment(id, content)) }
+            @for (id, content) in fragments(&chrome, &gateway, &data_path) { (live::fragment(id, content)) }
             (chrome.request(&RequestBox::get("/v1/gateway/routes").cli(["gateway", "routes"])))
         };
         Ok::<_, Problem>(chrome.page_with(head, body))
@@ -59,11 +61,11 @@ pub(super) async fn stream(
     if let Err(e) = caller.require(SYSTEM, "read") {
         return answer(&chrome, Err(e.into()), StatusCode::OK);
     }
-    let gateway = pages.gateway.clone();
-    events(&pages, move || fragments(&chrome, &gateway))
+    let (gateway, data_path) = (pages.gateway.clone(), pages.data_path.clone());
+    events(&pages, move || fragments(&chrome, &gateway, &data_path))
 }
 
-fn fragments(chrome: &Chrome, gateway: &Gateway) -> Fragments {
+fn fragments(chrome: &Chrome, gateway: &Gateway, data_path: &DataPath) -> Fragments {
     let table = gateway.table();
     let states = gateway.upstreams().states();
     let mut routes: Vec<(&Route, RouteNumbers)> = table.routes().iter().map(|r| (&**r, r.stats.numbers())).collect();
@@ -74,6 +76,8 @@ fn fragments(chrome: &Chrome, gateway: &Gateway) -> Fragments {
         ("gateway-map", map(&routes, &states)),
         ("gateway-routes", self::routes(chrome, &routes)),
         ("gateway-upstreams", upstreams(chrome, &states)),
+        ("gateway-slow", slow(chrome, gateway, data_path)),
+        ("gateway-mirrors", mirrors(chrome, gateway, data_path)),
     ]
 }
 
@@ -313,4 +317,64 @@ pub(super) fn breaker(state: &UpstreamState) -> Markup {
 /// Back to the page.
 pub(super) fn home() -> Link {
     Link::new(PATH)
+}
+
+/// The slowest requests of the last minutes.
+fn slow(chrome: &Chrome, gateway: &Gateway, data_path: &DataPath) -> Markup {
+    let now = gateway.0.clock.now();
+    let slow = data_path.slow();
+    if slow.is_empty() {
+        return html! {};
+    }
+    let took = |time: std::time::Duration| format::millis(time.as_secs_f64() * 1_000.0);
+    let table = Table::new("Slow requests", chrome.at())
+        .column(Column::text("at", "When"))
+        .column(Column::text("request", "Request").cut())
+        .column(Column::text("route", "Route"))
+        .column(Column::text("endpoint", "Answered by"))
+        .column(Column::number("status", "Status"))
+        .column(Column::number("took", "Took"))
+        .column(Column::number("upstream", "Back end"))
+        .column(Column::number("tries", "Tries"))
+        .rows(slow.iter().take(SHOWN_SLOW).map(|one| {
+            let endpoint = one.endpoint.map_or_else(|| "–".to_owned(), |address| address.to_string());
+            Row::new(&one.request_id)
+                .cell(format::time(one.at, now))
+                .cell(html! { code { (one.method) " " (one.path) } })
+                .cell(&one.route)
+                .cell(html! { div { @if one.upstream.is_empty() { span.quiet { "–" } } @else { (one.upstream) } div.quiet { (endpoint) @if !one.error.is_empty() { " · " (one.error) } } } })
+                .cell(one.status.to_string())
+                .cell(took(one.took))
+                .cell(one.upstream_took.map_or_else(|| "–".to_owned(), took))
+                .cell(one.tries.to_string())
+        }));
+    section("Slowest requests of the last minutes", html! { (table) })
+}
+
+/// What mirrors answered otherwise.
+fn mirrors(chrome: &Chrome, gateway: &Gateway, data_path: &DataPath) -> Markup {
+    let (numbers, now) = (data_path.mirrors(), gateway.0.clock.now());
+    if numbers == crate::proxy::MirrorNumbers::default() {
+        return html! {};
+    }
+    let table = Table::new("Differences of mirrors", chrome.at())
+        .column(Column::text("at", "When"))
+        .column(Column::text("request", "Request").cut())
+        .column(Column::text("route", "Route"))
+        .column(Column::text("what", "What differs"))
+        .rows(data_path.differences().iter().take(SHOWN_SLOW).enumerate().map(|(number, one)| {
+            Row::new(number.to_string())
+                .cell(format::time(one.at, now))
+                .cell(html! { code { (one.method) " " (one.path) } })
+                .cell(&one.route)
+                .cell(html! { ul { @for what in &one.differences { li { code { (what) } } } } })
+        }));
+    section(
+        "Mirrors",
+        html! {
+            p { (count(numbers.compared_count)) " pairs of answers compared, " strong { (count(numbers.different_count)) " differ" } ", "
+                (count(numbers.failed_count)) " not answered by the mirror, " (count(numbers.skipped_count)) " left out." }
+            @if numbers.different_count > 0 { (table) }
+        },
+    )
 }

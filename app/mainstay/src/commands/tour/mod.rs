@@ -2,6 +2,7 @@
 //!
 //! It is a product tour for a reader and an end-to-end test for a machine: anything off ends it with a non-zero exit code.
 
+mod gateway;
 mod limits;
 mod links;
 mod real;
@@ -105,6 +106,9 @@ fn drive(tour: &mut Tour, folder: &Path, args: &TourArgs) -> Result<(), String> 
 
     tour.chapter("Rate limits");
     limits::run(tour, &server)?;
+
+    tour.chapter("Gateway");
+    gateway::run(tour, &server)?;
 
     tour.chapter("Real URLs");
     real::run(tour, &server, folder, args.urls.as_ref())?;
