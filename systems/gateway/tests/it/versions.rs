@@ -101,6 +101,12 @@ async fn other_nodes_follow(engine: Engine) {
     world.wait(tables.changed()).await.unwrap();
     assert!(Arc::ptr_eq(&stats, &b.table().route("hello").unwrap().stats));
 
+    // What was read before the newest was taken is left alone.
+    world.set_head(1).await;
+    a.refresh().await.unwrap();
+    assert_eq!(a.table().version, 2);
+    world.set_head(2).await;
+
     // Drained on one node, drained on all, and after a restart.
     a.set_drained(&operator(), "shop", "127.0.0.1:9001", true).await.unwrap();
     let draining = |node: &Gateway| -> Vec<bool> {
