@@ -340,7 +340,7 @@ fn slow(chrome: &Chrome, gateway: &Gateway, data_path: &DataPath) -> Markup {
             let endpoint = one.endpoint.map_or_else(|| "–".to_owned(), |address| address.to_string());
             Row::new(&one.request_id)
                 .cell(format::time(one.at, now))
-                .cell(html! { code { (one.method) " " (one.path) } })
+                .cell(html! { code { (one.method.as_str()) " " (one.path) } })
                 .cell(&one.route)
                 .cell(html! { div { @if one.upstream.is_empty() { span.quiet { "–" } } @else { (one.upstream) } div.quiet { (endpoint) @if !one.error.is_empty() { " · " (one.error) } } } })
                 .cell(one.status.to_string())
@@ -365,7 +365,7 @@ fn mirrors(chrome: &Chrome, gateway: &Gateway, data_path: &DataPath) -> Markup {
         .rows(data_path.differences().iter().take(SHOWN_SLOW).enumerate().map(|(number, one)| {
             Row::new(number.to_string())
                 .cell(format::time(one.at, now))
-                .cell(html! { code { (one.method) " " (one.path) } })
+                .cell(html! { code { (one.method.as_str()) " " (one.path) } })
                 .cell(&one.route)
                 .cell(html! { ul { @for what in &one.differences { li { code { (what) } } } } })
         }));
