@@ -328,3 +328,31 @@ fn a_body_that_is_not_as_long_as_it_says_is_not_passed_off_as_whole() {
         }
     });
 }
+
+#[test]
+fn a_connection_with_something_behind_the_answer_serves_nobody_else() {
+    worker(async {
+        let evil = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong";
+        for first in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nh\r\n1\r\ni\r\n0\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\n\r\n",
+        ] {
+            let answer = format!("{first}{evil}");
+            let back = BackEnd::start(move |number, mut stream| {
+                let answer = if number == 0 { answer.clone() } else { "HTTP/1.1 204 No Content\r\n\r\n".to_owned() };
+                async move {
+                    while !head(&mut stream).await.is_empty() {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            })
+            .await;
+            let pool = pool();
+            outcome(send(&pool, &back, get("/")).await).await.unwrap();
+            assert_eq!(pool.stats().idle_count, 0, "{first:?}");
+            assert_eq!(outcome(send(&pool, &back, get("/")).await).await, Ok((204, Vec::new())), "{first:?}");
+        }
+    });
+}
