@@ -6,9 +6,6 @@ use kernel::FieldError;
 use super::going::Strip;
 use crate::{Error, PlaceSpec};
 
-/// A credential longer than this is none.
-const MAX_CREDENTIAL_BYTES: usize = 16 * 1024;
-
 /// Where a credential may stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -91,7 +88,7 @@ pub(super) fn compile(specs: &[PlaceSpec], at: &str, errors: &mut Vec<FieldError
 pub(super) fn find(places: &[Place], parts: &Parts) -> Result<Option<(String, Strip)>, Error> {
     let mut found = None;
     for place in places {
-        if let Some(text) = place.find(parts)?.filter(|text| (1..=MAX_CREDENTIAL_BYTES).contains(&text.len())) {
+        if let Some(text) = place.find(parts)?.filter(|text| !text.is_empty()) {
             if found.is_some() {
                 return Err(Error::Ambiguous);
             }
