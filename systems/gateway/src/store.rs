@@ -1,13 +1,17 @@
 //! The only file that holds SQL.
 
+pub(crate) mod acme;
+
 use database::{Db, Migration, Result, Row, Tx, params};
 use kernel::Timestamp;
 
 use crate::service::{Version, Written};
 
 /// The room's numbered steps.
-pub static MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "gateway", sql: include_str!("../migrations/0001_gateway.sql") }];
+pub static MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "gateway", sql: include_str!("../migrations/0001_gateway.sql") },
+    Migration { version: 2, name: "certificates", sql: include_str!("../migrations/0002_certificates.sql") },
+];
 
 /// What watchers hear of when the document changes.
 pub(crate) const TOPIC: &str = "gateway_config";

@@ -24,8 +24,9 @@ use rustls::{
 };
 
 use super::{
-    CertificateSpec, ClientMode, ClientSpec, Facts, Hosts,
+    AcmeChallenge, AcmeDeps, CertificateSpec, ClientMode, ClientSpec, Facts, Hosts,
     accept::refusal,
+    acme::{Acme, tls_answer},
     material::{Material, Stamp, Which, read, verifier},
 };
 
@@ -42,8 +43,7 @@ struct Inner {
     /// Who changes the table holds it.
     change: Mutex<()>,
     next_rule: AtomicU64,
-    /// What an authority that looks is shown (RFC 8737), by host.
-    challenges: Mutex<HashMap<String, Arc<ServerConfig>>>,
+    acme: Option<Arc<Acme>>,
 }
 
 /// A moment of it.
@@ -55,6 +55,14 @@ struct Table {
     /// Of every host of the document; empty when none has a rule.
     rules: Hosts<Option<Arc<Rule>>>,
     has_rules: bool,
+    /// How authorities may look at a host.
+    challenges: Vec<AcmeChallenge>,
+}
+
+impl Table {
+    fn has(&self, challenge: AcmeChallenge) -> bool {
+        self.challenges.contains(&challenge)
+    }
 }
 
 /// One `[[certificates]]`.
@@ -103,11 +111,11 @@ pub struct CertificateState {
 pub struct Misdirected;
 
 impl Certificates {
-    /// None yet.
+    /// None yet. Without `acme` none is got by itself.
     ///
     /// # Errors
     /// When the system gives no randomness.
-    pub fn new(clock: &Clock) -> Result<Self, String> {
+    pub fn new(clock: &Clock, acme: Option<AcmeDeps>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
             clock: clock.clone(),
             refusal: refusal()?,
@@ -115,7 +123,7 @@ impl Certificates {
             table: ArcSwap::default(),
             change: Mutex::default(),
             next_rule: AtomicU64::new(1),
-            challenges: Mutex::default(),
+            acme: acme.map(|deps| Acme::new(deps, clock)).transpose()?.map(Arc::new),
         })))
     }
 
@@ -125,6 +133,9 @@ impl Certificates {
         let _guard = self.0.change.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = self.load(specs, at)?;
         self.0.put(loaded);
+        if let Some(acme) = &self.0.acme {
+            acme.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -194,6 +205,11 @@ impl Certificates {
         self.0.put(loaded);
     }
 
+    /// Whether one that is got by itself is here.
+    pub(super) fn has_acme(&self, spec: &CertificateSpec) -> bool {
+        self.0.table.load().loaded.iter().any(|l| *l.spec == *spec && l.material.is_some())
+    }
+
     /// Those that are got by themselves.
     pub(super) fn acme_specs(&self) -> Vec<Arc<CertificateSpec>> {
         self.0.table.load().loaded.iter().filter(|l| l.spec.acme.is_some()).map(|l| l.spec.clone()).collect()
@@ -214,9 +230,12 @@ impl Certificates {
         self.0.table.load().loaded.iter().map(state).collect()
     }
 
-    /// Files are looked at, again and again.
+    /// Files are looked at, again and again, and what is to be got is got.
     pub fn start(&self, tasks: &Tasks) {
         self.watch_files(tasks);
+        if let Some(acme) = &self.0.acme {
+            acme.start(self, tasks);
+        }
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -225,8 +244,21 @@ impl Certificates {
 
     /// What an authority is shown that looks at a host (RFC 8737); `None` when nobody waits for it to.
     pub(crate) async fn challenge(&self, host: Option<&str>) -> Option<Arc<ServerConfig>> {
-        let host = host?;
-        self.0.challenges.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
+        let (host, acme) = (host?, self.0.acme.as_ref()?);
+        if !self.0.table.load().has(AcmeChallenge::TlsAlpn01) {
+            return None;
+        }
+        tls_answer(host, &acme.challenge(AcmeChallenge::TlsAlpn01, host).await?)
+    }
+
+    /// What an authority is answered that asks for `/.well-known/acme-challenge/TOKEN` (RFC 8555 §8.3).
+    pub async fn http_challenge(&self, token: &str) -> Option<String> {
+        self.0.acme.as_ref()?.challenge(AcmeChallenge::Http01, token).await
+    }
+
+    /// Whether an authority may ask for such a path.
+    pub fn expects_http_challenges(&self) -> bool {
+        self.0.acme.is_some() && self.0.table.load().has(AcmeChallenge::Http01)
     }
 
     pub(super) fn refusal(&self) -> Arc<ServerConfig> {
@@ -341,7 +373,9 @@ impl Inner {
                 rules.insert(host, one.rule.clone());
             }
         }
-        self.table.store(Arc::new(Table { loaded, hosts, rules, has_rules }));
+        let mut challenges: Vec<_> = loaded.iter().filter_map(|l| Some(l.spec.acme.as_ref()?.challenge)).collect();
+        challenges.dedup();
+        self.table.store(Arc::new(Table { loaded, hosts, rules, has_rules, challenges }));
     }
 
     fn entry(&self, of: &[&Loaded]) -> Result<Entry, String> {
