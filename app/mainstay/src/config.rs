@@ -60,6 +60,12 @@ section! {
         tls_cert: Option<PathBuf> = "\"\"", "path";
         /// Private key in PEM.
         tls_key: Option<PathBuf> = "\"\"", "path";
+        /// A second address, with TLS: for each host the certificate that the gateway's document names, else the one of public.tls_cert.
+        /// public.listen then speaks no TLS. Empty: there is none.
+        tls_listen: Option<std::net::SocketAddr> = "\"\"", "host:port";
+        /// Load balancers before this listener whose connections begin with a PROXY header (version 1 or 2), as addresses or networks:
+        /// from them it has to come, and from nobody else is it understood.
+        proxy_protocol: Vec<Network> = "[]", "networks";
         /// Threads that serve; 0 takes one per core.
         worker_count: usize = "0", "threads";
         /// Connections served at once by each thread; more wait in the kernel's backlog.

@@ -168,6 +168,7 @@ impl House {
         .await
         .map_err(|e| format!("gateway: {}", told(&e)))?;
         gateway.start(&lifecycle.tasks(Stage::Systems));
+        gateway.listen(&lifecycle.tasks(Stage::Listeners));
         let data_path = gateway
             .data_path(&config.gateway, &lifecycle.tasks(Stage::Systems))
             .map_err(|e| format!("gateway: {e}"))?;
@@ -309,7 +310,14 @@ impl House {
 
     /// What the public listener serves.
     pub(crate) fn public(&self) -> Front {
-        Front::new(&self.0.shortener, &self.0.data_path, &self.0.golden, &self.0.clock, &self.0.config.public)
+        Front::new(
+            &self.0.shortener,
+            self.0.gateway.certificates(),
+            &self.0.data_path,
+            &self.0.golden,
+            &self.0.clock,
+            &self.0.config.public,
+        )
     }
 
     /// What answers checks of rate limits on the API listener.

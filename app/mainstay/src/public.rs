@@ -7,9 +7,13 @@ use bytes::Bytes;
 use gateway::{
     Body, DataPath,
     proxy::{self, BoxError, Services},
+    tls::{Certificates, Misdirected},
 };
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_LENGTH};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use kernel::Clock;
 use shortener::{Answer, MAX_FORM_BYTES, Redirector, Shortener, Visit};
@@ -28,12 +32,14 @@ use crate::{
 pub(crate) struct Front {
     links: Links,
     data_path: DataPath,
+    certificates: Certificates,
 }
 
 /// One per worker, on its thread.
 pub(crate) struct FrontWorker {
     links: Links,
     gateway: proxy::Worker,
+    certificates: Certificates,
 }
 
 /// Short links.
@@ -50,12 +56,17 @@ struct Links {
 impl Front {
     pub(crate) fn new(
         shortener: &Shortener,
+        certificates: &Certificates,
         data_path: &DataPath,
         golden: &Golden,
         clock: &Clock,
         config: &PublicConfig,
     ) -> Self {
-        Self { links: Links::new(shortener, golden, clock, config), data_path: data_path.clone() }
+        Self {
+            links: Links::new(shortener, golden, clock, config),
+            data_path: data_path.clone(),
+            certificates: certificates.clone(),
+        }
     }
 }
 
@@ -117,7 +128,7 @@ impl PublicService for Front {
 
     fn for_worker(&self, worker: usize) -> FrontWorker {
         let links = Links { redirects: self.links.redirects.for_worker(worker), ..self.links.clone() };
-        FrontWorker { links, gateway: self.data_path.worker() }
+        FrontWorker { links, gateway: self.data_path.worker(), certificates: self.certificates.clone() }
     }
 }
 
@@ -133,11 +144,29 @@ where
     }
 }
 
+impl FrontWorker {
+    /// What an authority is told that looks whether a host is ours (RFC 8555 §8.3). What nobody waits for goes the way of other requests.
+    async fn challenge(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/")?;
+        if request.method() != Method::GET || !self.certificates.expects_http_challenges() {
+            return None;
+        }
+        Some(text(StatusCode::OK, self.certificates.http_challenge(token).await?))
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut answer = Response::new(Body::stream(Full::new(body.into())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
 impl PublicWorker for FrontWorker {
     type Body = Body;
 
     fn is_for_lane(&self, _visit: &Visit<'_>) -> bool {
-        self.gateway.is_default()
+        self.gateway.is_default() && self.certificates.is_plain()
     }
 
     fn try_cached(&self, visit: &Visit<'_>, started: Duration) -> Option<Answer> {
@@ -153,6 +182,25 @@ impl PublicWorker for FrontWorker {
     }
 
     async fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> Response<Body> {
+        if let Some(answer) = self.challenge(&request).await {
+            return answer;
+        }
+        let host = request.uri().host().or_else(|| request.headers().get(HOST)?.to_str().ok()).unwrap_or_default();
+        let seen;
+        let peer = match self.certificates.admit(peer.rule, host) {
+            Ok(true) => peer,
+            Ok(false) if peer.certificate.is_none() => peer,
+            Ok(false) => {
+                // It was shown for another host, and says nothing here.
+                let mut nobody = peer.clone();
+                nobody.certificate = None;
+                seen = nobody;
+                &seen
+            }
+            Err(Misdirected) => {
+                return text(StatusCode::MISDIRECTED_REQUEST, "this host wants a connection of its own\n");
+            }
+        };
         let forwarded = || request.headers().get_all("x-forwarded-for").into_iter().map(HeaderValue::as_bytes);
         let client = self.links.proxies.client(peer.address.ip(), forwarded);
         if self.gateway.is_default() {

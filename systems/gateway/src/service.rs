@@ -10,7 +10,7 @@ mod versions;
 use std::{
     collections::HashSet,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use access::Access;
@@ -32,10 +32,12 @@ use self::{file::ConfigFile, last_good::LastGood};
 use crate::{
     config::GatewayConfig,
     error::Error,
-    model::{Document, Origin, Parts, Table, Upstreams, compile},
+    l4::{self, ListenerState, Listeners},
+    model::{Document, Origin, Parts, Table, Upstreams, compile, told},
     proxy::{self, DataPath, Format},
     store,
     telemetry::Telemetry,
+    tls::{AcmeDeps, Certificates},
 };
 
 /// What the gateway stands on.
@@ -79,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) rng: Rng,
     pub(crate) telemetry: Telemetry,
     cursors: CursorKey,
+    pub(crate) certificates: Certificates,
+    pub(crate) listeners: OnceLock<Listeners>,
     table: Arc<ArcSwap<Table>>,
     changes: watch::Sender<Arc<Table>>,
     /// One document is taken at a time.
@@ -116,7 +120,11 @@ impl Gateway {
         let nothing = Parts { upstream: &|_| None, chain: &|_| unreachable_chain(), before: &|_| None };
         let table = compile(Arc::new(Document::built_in()), Origin::Default, 0, &nothing).map_err(Error::Invalid)?;
         let table = Arc::new(table);
+        let acme = AcmeDeps { db: db.clone(), secret: access.secret("gateway.certificates"), rng: rng.clone() };
+        let certificates = Certificates::new(&clock, Some(acme)).map_err(Problem::internal)?;
         let this = Self(Arc::new(Shared {
+            certificates,
+            listeners: OnceLock::new(),
             cursors: CursorKey::new(&access.secret("gateway.cursors")),
             telemetry: Telemetry::new(&metrics.registry("gateway")),
             table: Arc::new(ArcSwap::new(table.clone())),
@@ -171,6 +179,33 @@ impl Gateway {
     /// Every table from now on, the one that holds first: for listeners and certificates, which follow it.
     pub fn tables(&self) -> watch::Receiver<Arc<Table>> {
         self.0.changes.subscribe()
+    }
+
+    /// Certificates by host.
+    pub fn certificates(&self) -> &Certificates {
+        &self.0.certificates
+    }
+
+    /// Listens where the document says, from now on, and looks after certificates. `tasks` are of the stage of listeners. A port that
+    /// cannot be had is told as trouble, and tried again with the next document.
+    pub fn listen(&self, tasks: &Tasks) {
+        let listeners = Listeners::new(l4::Deps {
+            upstreams: self.0.upstreams.clone(),
+            certificates: self.0.certificates.clone(),
+            clock: self.0.clock.clone(),
+            tasks: tasks.clone(),
+        });
+        self.0.certificates.start(tasks);
+        let applied = listeners.apply(&self.snapshot().document.listeners, "/listeners");
+        drop(self.0.listeners.set(listeners));
+        if let Err(faults) = applied {
+            self.troubled(told(&faults));
+        }
+    }
+
+    /// Listeners beside the public one.
+    pub fn listeners(&self) -> Vec<ListenerState> {
+        self.0.listeners.get().map(Listeners::states).unwrap_or_default()
     }
 
     /// Back ends.

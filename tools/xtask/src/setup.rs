@@ -22,6 +22,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "nginx", what_for: "benchmarks compare with it", is_here: || has("nginx") },
     Package { name: "haproxy", what_for: "benchmarks compare with it", is_here: || has("haproxy") },
     Package { name: "nghttp2-client", what_for: "load over HTTP/2 for benchmarks", is_here: || has("h2load") },
+    Package { name: "pebble", what_for: "an ACME server", is_here: || has("pebble") },
     Package { name: "wrk", what_for: "load for benchmarks", is_here: || has("wrk") },
     Package { name: "bind9-dnsutils", what_for: "dig asks the DNS server", is_here: || has("dig") },
     Package { name: "chromium", what_for: "the console is tried in it", is_here: || has("chromium") },

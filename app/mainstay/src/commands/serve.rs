@@ -40,6 +40,9 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failed> {
     if args.dev {
         loopback_only(config.api.listen, "api.listen")?;
         loopback_only(config.public.listen, "public.listen")?;
+        if let Some(addr) = config.public.tls_listen {
+            loopback_only(addr, "public.tls_listen")?;
+        }
     }
     let tls_api = Tls::load("api", config.api.tls_cert.as_deref(), config.api.tls_key.as_deref())?;
     let tls_public = Tls::load("public", config.public.tls_cert.as_deref(), config.public.tls_key.as_deref())?;
@@ -47,9 +50,16 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failed> {
     // Sockets first: a taken port is told before any state is touched.
     let api = listen::bind(config.api.listen, "api.listen", false)?;
     let api_addr = api.local_addr().map_err(|e| e.to_string())?;
-    let publics = bind_public(&config)?;
+    let publics = bind_public(&config, config.public.listen, "public.listen")?;
+    let secures = match config.public.tls_listen {
+        Some(addr) => bind_public(&config, addr, "public.tls_listen")?,
+        None => Vec::new(),
+    };
     let public_addr = publics[0].local_addr().map_err(|e| e.to_string())?;
-    let addresses = Addresses { api: url(api_addr, tls_api.is_some()), public: url(public_addr, tls_public.is_some()) };
+    let addresses = Addresses {
+        api: url(api_addr, tls_api.is_some()),
+        public: url(public_addr, tls_public.is_some() && secures.is_empty()),
+    };
 
     let clock = Clock::system();
     let lifecycle = Lifecycle::new(clock.clone(), Rng::system());
@@ -81,7 +91,8 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<(), Failed> {
     }
     let router = house.router()?;
     listen::api::serve(api, router, house.checks(), tls_api, &config.api, &clock, &tasks).map_err(|e| e.to_string())?;
-    listen::public::serve(publics, &house.public(), tls_public.as_ref(), &config.public, &clock, &tasks);
+    let door = listen::public::Door::new(house.gateway().certificates(), tls_public.as_ref(), &config.public);
+    listen::public::serve((publics, secures), &house.public(), &door, &config.public, &clock, &tasks);
     house.set_started();
     until_ready(&house, &lifecycle).await;
     write_node_file(&config.server.data_dir, &addresses)?;
@@ -124,18 +135,18 @@ fn loopback_only(addr: SocketAddr, option: &str) -> Result<(), Failed> {
 }
 
 /// One socket a worker, all on the same port; with port 0 the first one's choice holds for all.
-fn bind_public(config: &Config) -> Result<Vec<std::net::TcpListener>, Failed> {
+fn bind_public(config: &Config, addr: SocketAddr, option: &str) -> Result<Vec<std::net::TcpListener>, Failed> {
     let count = match config.public.worker_count {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
     // Bound alone first: with SO_REUSEPORT a port that another process holds the same way would not be refused.
-    drop(listen::bind(config.public.listen, "public.listen", false)?);
-    let first = listen::bind(config.public.listen, "public.listen", true)?;
+    drop(listen::bind(addr, option, false)?);
+    let first = listen::bind(addr, option, true)?;
     let addr = first.local_addr().map_err(|e| e.to_string())?;
     let mut all = vec![first];
     for _ in 1..count {
-        all.push(listen::bind(addr, "public.listen", true)?);
+        all.push(listen::bind(addr, option, true)?);
     }
     Ok(all)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod checks;
 pub(crate) mod client;
+mod door;
 mod lane;
 pub(crate) mod public;
 pub(crate) mod tls;

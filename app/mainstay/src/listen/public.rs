@@ -21,7 +21,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use gateway::proxy::BoxError;
+use gateway::{
+    proxy::BoxError,
+    tls::{Session, client_certificate},
+};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -34,20 +37,19 @@ use hyper_util::{
 use kernel::{Backoff, Clock, OnPanic, Shutdown, Tasks};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Notify, oneshot},
     task::LocalSet,
 };
 
+pub(crate) use super::door::Door;
 use super::{
     client::Proxies,
+    door::Opening,
     lane::{self, Lane, Peer},
-    tls::Tls,
 };
 use crate::config::PublicConfig;
 use shortener::{Answer, Visit};
-
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What makes those who answer requests of the public listener: one for each worker, on its thread.
 pub(crate) trait PublicService: Clone + Send + 'static {
@@ -81,20 +83,22 @@ pub(crate) trait PublicWorker: 'static {
 
 /// Starts the workers on sockets that were bound beforehand, so that a taken port was told before anything started.
 pub(crate) fn serve<S: PublicService>(
-    listeners: Vec<std::net::TcpListener>,
+    (plain, secure): (Vec<std::net::TcpListener>, Vec<std::net::TcpListener>),
     service: &S,
-    tls: Option<&Tls>,
+    door: &Door,
     config: &PublicConfig,
     clock: &Clock,
     tasks: &Tasks,
 ) {
-    for (number, listener) in listeners.into_iter().enumerate() {
-        let (service, tls, clock) = (service.clone(), tls.cloned(), clock.clone());
+    let mut secure = secure.into_iter();
+    for (number, listener) in plain.into_iter().enumerate() {
+        let secure = secure.next();
+        let (service, door, clock) = (service.clone(), door.clone(), clock.clone());
         let (max_connections, header_timeout) = (config.max_connections.max(1), config.header_timeout);
         let proxies = Proxies::new(&config.trusted_proxies);
         let make = move || Worker {
             service: service.for_worker(number),
-            tls: tls.clone(),
+            door: door.clone(),
             max_connections,
             header_timeout,
             proxies: proxies.clone(),
@@ -102,11 +106,13 @@ pub(crate) fn serve<S: PublicService>(
         };
         // The supervised task only watches the thread; its panic becomes the task's panic, so that it is counted and restarted.
         tasks.supervise("public-worker", OnPanic::Restart(Backoff::STANDARD), move |shutdown| {
-            let (make, listener) = (make.clone(), listener.try_clone());
+            let sockets =
+                listener.try_clone().and_then(|l| Ok((l, secure.as_ref().map(|s| s.try_clone()).transpose()?)));
+            let make = make.clone();
             async move {
                 let (done, ended) = oneshot::channel();
                 let run = move || {
-                    let outcome = listener.map_err(|e| e.to_string()).and_then(|l| run(make, l, &shutdown));
+                    let outcome = sockets.map_err(|e| e.to_string()).and_then(|s| run(make, s, &shutdown));
                     drop(done.send(outcome));
                 };
                 let thread = std::thread::Builder::new().name("public".to_owned()).spawn(run);
@@ -128,7 +134,7 @@ pub(crate) fn serve<S: PublicService>(
 /// Lives on its thread.
 pub(super) struct Worker<S> {
     pub(super) service: S,
-    pub(super) tls: Option<Tls>,
+    pub(super) door: Door,
     pub(super) max_connections: usize,
     pub(super) header_timeout: Duration,
     pub(super) proxies: Proxies,
@@ -154,19 +160,20 @@ impl Drop for OpenGuard {
 /// Runs a worker on this thread; it is made inside of its own runtime.
 fn run<S: PublicWorker>(
     make: impl FnOnce() -> Worker<S>,
-    listener: std::net::TcpListener,
+    (plain, secure): (std::net::TcpListener, Option<std::net::TcpListener>),
     shutdown: &Shutdown,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     LocalSet::new().block_on(&runtime, async {
-        let listener = TcpListener::from_std(listener).map_err(|e| e.to_string())?;
-        Rc::new(make()).accept(listener, shutdown).await;
+        let plain = TcpListener::from_std(plain).map_err(|e| e.to_string())?;
+        let secure = secure.map(TcpListener::from_std).transpose().map_err(|e| e.to_string())?;
+        Rc::new(make()).accept(plain, secure, shutdown).await;
         Ok(())
     })
 }
 
 impl<S: PublicWorker> Worker<S> {
-    async fn accept(self: Rc<Self>, listener: TcpListener, shutdown: &Shutdown) {
+    async fn accept(self: Rc<Self>, plain: TcpListener, secure: Option<TcpListener>, shutdown: &Shutdown) {
         let graceful = GracefulShutdown::new();
         let open = Rc::new(Open::default());
         let lane = Rc::new(Lane::new(&self.clock, self.header_timeout));
@@ -176,32 +183,32 @@ impl<S: PublicWorker> Worker<S> {
             while open.count.get() >= self.max_connections && !shutdown.is_triggered() {
                 shutdown.or(open.closed.notified()).await;
             }
-            let Some((stream, peer)) = shutdown.or(super::accept(&listener, &self.clock)).await else { break };
+            let Some((stream, peer, is_tls)) = shutdown.or(self.next(&plain, secure.as_ref())).await else { break };
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
-            let connection = Connection {
-                local: stream.local_addr().unwrap_or(peer),
-                worker: self.clone(),
-                lane: lane.clone(),
-                peer: Peer::new(peer, &self.proxies),
-                is_tls: self.tls.is_some(),
-                watcher: graceful.watcher(),
-            };
+            let (worker, lane, watcher) = (self.clone(), lane.clone(), graceful.watcher());
             let shutdown = shutdown.clone();
             tokio::task::spawn_local(async move {
                 let _guard = guard;
-                let Some(tls) = &connection.worker.tls else { return connection.serve(stream).await };
-                let handshake = connection.worker.clock.timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream));
-                if let Some(Some(Ok(stream))) = shutdown.or(handshake).await {
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        connection.serve_by_hyper(stream).await;
-                    } else {
-                        connection.serve(stream).await;
-                    }
+                let opening = worker.door.open(stream, peer, is_tls, &worker.clock);
+                let Some(Some(opened)) = shutdown.or(opening).await else { return };
+                let connection = Connection {
+                    local: opened.local,
+                    peer: Peer::new(opened.peer, &worker.proxies),
+                    is_tls,
+                    session: opened.session,
+                    worker,
+                    lane,
+                    watcher,
+                };
+                match opened.stream {
+                    Opening::Plain(stream) => connection.serve(stream).await,
+                    Opening::Tls(stream) if connection.session.is_h2 => connection.serve_by_hyper(*stream).await,
+                    Opening::Tls(stream) => connection.serve(*stream).await,
                 }
             });
         }
-        drop(listener);
+        drop((plain, secure));
         let answered = async {
             tokio::select! {
                 // Every connection holds a watcher, those in the lane too.
@@ -213,6 +220,20 @@ impl<S: PublicWorker> Worker<S> {
     }
 }
 
+impl<S> Worker<S> {
+    /// The next connection, and whether it is to speak TLS.
+    async fn next(&self, plain: &TcpListener, secure: Option<&TcpListener>) -> (TcpStream, SocketAddr, bool) {
+        let Some(secure) = secure else {
+            let (stream, peer) = super::accept(plain, &self.clock).await;
+            return (stream, peer, self.door.is_tls());
+        };
+        tokio::select! {
+            (stream, peer) = super::accept(plain, &self.clock) => (stream, peer, false),
+            (stream, peer) = super::accept(secure, &self.clock) => (stream, peer, true),
+        }
+    }
+}
+
 /// What a connection needs.
 pub(super) struct Connection<S> {
     pub(super) worker: Rc<Worker<S>>,
@@ -221,6 +242,7 @@ pub(super) struct Connection<S> {
     /// Our end.
     pub(super) local: SocketAddr,
     pub(super) is_tls: bool,
+    pub(super) session: Session,
     pub(super) watcher: Watcher,
 }
 
@@ -240,8 +262,13 @@ impl<S: PublicWorker> Connection<S> {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { worker, peer, local, is_tls, watcher, .. } = self;
-        let peer = Rc::new(gateway::Peer::new(peer.socket(), local, is_tls, peer.is_trusted()));
+        let Self { worker, peer, local, is_tls, session, watcher, .. } = self;
+        let mut peer = gateway::Peer::new(peer.socket(), local, is_tls, peer.is_trusted());
+        let certificate = session.client_certificate.as_deref().and_then(client_certificate);
+        // One that cannot be read proves nothing, and the rule that asked for it does not count as kept.
+        peer.rule = session.rule.filter(|_| session.client_certificate.is_none() || certificate.is_some());
+        peer.certificate = certificate.map(Arc::new);
+        let peer = Rc::new(peer);
         let (clock, header_timeout) = (worker.clock.clone(), worker.header_timeout);
         let asked = Arc::new(AtomicBool::new(false));
         let has_asked = asked.clone();

@@ -50,6 +50,11 @@ impl Tls {
         self.current.load().config.clone().into()
     }
 
+    /// What is served at this moment.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.current.load().config.clone()
+    }
+
     /// Watches the files. A pair that cannot be used leaves the last good one in place and is logged.
     pub(crate) fn watch(&self, tasks: &Tasks, clock: Clock) {
         let this = self.clone();

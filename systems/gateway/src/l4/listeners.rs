@@ -130,6 +130,16 @@ impl Listeners {
         Ok(())
     }
 
+    /// Ports of a document that cannot be had; nothing is changed.
+    pub fn check(&self, specs: &[ListenerSpec], at: &str) -> Vec<FieldError> {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = specs.iter().enumerate().filter(|(_, spec)| !running.contains_key(&key(spec)));
+        let fault = |(i, spec): (usize, &ListenerSpec)| {
+            bind(spec).err().map(|detail| FieldError { field: format!("{at}/{i}/listen"), detail })
+        };
+        new.filter_map(fault).collect()
+    }
+
     /// What there is, by address.
     pub fn states(&self) -> Vec<ListenerState> {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,6 +22,8 @@ pub struct Peer {
     pub is_trusted: bool,
     /// The certificate that it showed and the listener has verified.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The rule for clients that it was checked by; see [`Certificates::admit`](crate::tls::Certificates::admit).
+    pub rule: Option<u64>,
     /// Its address as `X-Forwarded-For` has it.
     pub(super) forwarded_for: HeaderValue,
 }
@@ -39,6 +41,7 @@ impl Peer {
             is_tls,
             is_trusted,
             certificate: None,
+            rule: None,
             forwarded_for,
         }
     }

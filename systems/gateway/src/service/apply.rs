@@ -34,6 +34,9 @@ impl Gateway {
         if found.errors.is_empty() {
             // Reads the files that policies name.
             found.errors.extend(self.0.gatekeeper.compile(&document.policies).err().unwrap_or_default());
+            found.errors.extend(self.0.certificates.check(&document.certificates, "/certificates"));
+            let listeners = self.0.listeners.get().map(|l| l.check(&document.listeners, "/listeners"));
+            found.errors.extend(listeners.unwrap_or_default());
         }
         let changes = Changes::new(&self.snapshot().document, document);
         Checked { errors: found.errors, warnings: found.warnings, changes }
@@ -52,6 +55,10 @@ impl Gateway {
             return Err(found.errors);
         }
         let policies = self.0.gatekeeper.compile(&document.policies)?;
+        let faults = self.0.certificates.check(&document.certificates, "/certificates");
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         // Those that the table before names live on in it until its last request is over.
         self.0.upstreams.apply(&document.upstreams)?;
         let document = Arc::new(document);
@@ -65,13 +72,10 @@ impl Gateway {
                 before: &|name| before.route(name).cloned(),
             },
         );
-        let table = match compiled {
-            Ok(table) => Arc::new(table),
+        let table = match compiled.and_then(|table| self.apply_edges(&document).map(|()| Arc::new(table))) {
+            Ok(table) => table,
             Err(faults) => {
-                // Nothing that was checked comes here; if it does, upstreams go back with the rest.
-                if let Err(faults) = self.0.upstreams.apply(&before.document.upstreams) {
-                    tracing::error!(faults = told(&faults), "upstreams cannot go back to what they were");
-                }
+                self.go_back_to(&before.document);
                 return Err(faults);
             }
         };
@@ -94,6 +98,24 @@ impl Gateway {
         }
         self.0.changes.send_replace(table);
         Ok(())
+    }
+
+    /// What stands before and beside routes: certificates, and ports, which somebody else may have taken.
+    fn apply_edges(&self, document: &Document) -> Result<(), Vec<FieldError>> {
+        self.0.certificates.apply(&document.certificates, "/certificates")?;
+        match self.0.listeners.get() {
+            Some(listeners) => listeners.apply(&document.listeners, "/listeners"),
+            None => Ok(()),
+        }
+    }
+
+    /// Upstreams and certificates as they were; listeners did not change.
+    fn go_back_to(&self, before: &Document) {
+        let upstreams = self.0.upstreams.apply(&before.upstreams);
+        let certificates = self.0.certificates.apply(&before.certificates, "/certificates");
+        for faults in [upstreams, certificates].into_iter().filter_map(Result::err) {
+            tracing::error!(faults = told(&faults), "the gateway cannot go back to what held");
+        }
     }
 
     /// The document at the start.
@@ -164,7 +186,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn troubled(&self, why: String) {
+    pub(super) fn troubled(&self, why: String) {
         let is_new = self.state(|state| state.trouble.as_ref() != Some(&why));
         if is_new {
             tracing::warn!(why, "the gateway's document cannot be used; the one before stays");

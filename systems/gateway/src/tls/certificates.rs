@@ -278,9 +278,10 @@ impl Certificates {
         self.0.table.load().hosts.get(host).cloned()
     }
 
-    /// Whether any host has a rule for clients, so that [`Certificates::admit`] has to be asked.
-    pub fn has_rules(&self) -> bool {
-        self.0.table.load().has_rules
+    /// Whether no request has to be looked at for certificates' sake: no host has a rule for clients, and no authority may come to look.
+    pub fn is_plain(&self) -> bool {
+        let table = self.0.table.load();
+        !table.has_rules && !table.has(AcmeChallenge::Http01)
     }
 
     /// Whether a request for `host` may come over a connection that was checked by `rule`, and then whether its client's certificate
