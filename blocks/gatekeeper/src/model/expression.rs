@@ -29,6 +29,8 @@ use super::ask::Identity;
 /// The longest expression, in bytes.
 pub(crate) const MAX_EXPRESSION_BYTES: usize = 4096;
 
+const MAX_DEPTH: usize = 24;
+
 /// Functions that expressions may call, besides operators.
 const FUNCTIONS: [&str; 21] = [
     "size",
@@ -101,6 +103,18 @@ impl Expression {
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() || text.len() > MAX_EXPRESSION_BYTES {
             return Err(format!("an expression of 1 to {MAX_EXPRESSION_BYTES} bytes"));
+        }
+        // The parser descends once for each bracket, and overflows the stack on a few hundred.
+        let mut depth = 0_usize;
+        for byte in text.bytes() {
+            match byte {
+                b'(' | b'[' | b'{' | b'?' => depth += 1,
+                b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Err(format!("brackets and conditions at most {MAX_DEPTH} deep"));
+            }
         }
         let program = ENV.compile(text).map_err(|errors| errors.to_string())?;
         let mut walk = Walk { wants: Wants::default(), bound: Vec::new(), loops: 0 };

@@ -21,7 +21,7 @@ const TOKEN: &str = "https://login.example.com/token";
 const CALLBACK: &str = "https://app.example.com/.mainstay/staff/callback";
 
 /// A browser that keeps cookies.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 struct Browser(BTreeMap<String, String>);
 
 impl Browser {
