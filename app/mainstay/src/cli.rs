@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+mod discovery;
 mod gateway;
 mod limits;
 mod links;
 
+pub(crate) use discovery::*;
 pub(crate) use gateway::*;
 pub(crate) use limits::*;
 pub(crate) use links::*;
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Limits(Box<LimitsArgs>),
     /// The gateway of a running server: its document, routes, back ends, and why a request goes where it goes
     Gateway(Box<GatewayArgs>),
+    /// The service registry of a running server: who serves what, and is it well
+    Discovery(Box<DiscoveryArgs>),
     /// Hosts on which short links answer
     Domains(DomainsArgs),
     /// Campaign parameters under a name, for new links

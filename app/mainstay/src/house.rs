@@ -259,11 +259,11 @@ impl House {
                 name: "discovery",
                 title: "Discovery",
                 group: Group::Traffic,
-                pages: &[],
+                pages: const { &[Page::new("Discovery", discovery::console::PATH)] },
                 api: discovery::http::routes(discovery.clone(), streams.clone()),
                 files: discovery::http::bare_routes(discovery.clone(), streams.clone())
                     .merge(discovery::http::consul::routes(discovery.clone(), streams.clone())),
-                console: Router::new(),
+                console: discovery::console::routes(discovery.clone()),
                 openapi: discovery::http::openapi,
             },
             Room {

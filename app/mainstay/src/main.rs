@@ -61,6 +61,7 @@ fn run(command: Command) -> Result<(), Failed> {
             let refused = || Failed { message: "not as asked".to_owned(), exit_code: 3 };
             is_there.then_some(()).ok_or_else(refused)
         }
+        Command::Discovery(args) => commands::discovery::run(&args).map_err(Failed::from),
         Command::Domains(args) => commands::domains::run(&args).map_err(Failed::from),
         Command::UtmTemplates(args) => commands::domains::templates(&args).map_err(Failed::from),
         Command::Completions { shell } => {

@@ -34,6 +34,7 @@
 //! `discovery.max_watchers` and `discovery.max_probes` a node; [`MAX_WAIT`].
 
 mod config;
+pub mod console;
 mod dns;
 pub mod error;
 pub mod http;

@@ -4,6 +4,7 @@ pub(crate) mod again;
 pub(crate) mod backup;
 pub(crate) mod check_config;
 pub(crate) mod client;
+pub(crate) mod discovery;
 pub(crate) mod domains;
 pub(crate) mod gateway;
 pub(crate) mod keys;
