@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod proxy;
+mod edges;
 mod table;
 mod versions;
 mod world;
