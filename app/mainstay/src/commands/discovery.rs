@@ -35,7 +35,7 @@ pub(crate) fn run(args: &DiscoveryArgs) -> Result<(), String> {
             (client.call("POST", &of(id, "/heartbeat"), Some(&json!({})))?, |told| note(text(told, "health")))
         }
         DiscoveryCommand::Deregister { id } => (client.call("DELETE", &of(id, ""), None)?, |told| {
-            note(format!("it is out, as of index {}", told["index"]))
+            note(format!("it is out, as of index {}", told["index"]));
         }),
         DiscoveryCommand::Drain { id, reason } => {
             (client.call("POST", &of(id, "/drain"), Some(&json!({ "reason": reason })))?, one)

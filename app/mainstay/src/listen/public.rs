@@ -107,7 +107,7 @@ pub(crate) fn serve<S: PublicService>(
         // The supervised task only watches the thread; its panic becomes the task's panic, so that it is counted and restarted.
         tasks.supervise("public-worker", OnPanic::Restart(Backoff::STANDARD), move |shutdown| {
             let sockets =
-                listener.try_clone().and_then(|l| Ok((l, secure.as_ref().map(|s| s.try_clone()).transpose()?)));
+                listener.try_clone().and_then(|l| Ok((l, secure.as_ref().map(std::net::TcpListener::try_clone).transpose()?)));
             let make = make.clone();
             async move {
                 let (done, ended) = oneshot::channel();

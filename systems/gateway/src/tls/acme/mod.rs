@@ -32,9 +32,9 @@ use crate::store::acme as store;
 /// How often what is due is looked for when nothing wakes this node.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(300);
+const ATTEMPT: Duration = Duration::from_mins(5);
 /// How long the right to get a certificate lasts.
-const LEASE: Duration = Duration::from_secs(600);
+const LEASE: Duration = Duration::from_mins(10);
 /// How long an authority is answered.
 const CHALLENGE_LIFE: Duration = Duration::from_hours(1);
 /// The first pause after a failure, and the longest.
@@ -108,7 +108,7 @@ impl Acme {
         let mut changes = self.db.watch(store::TOPIC);
         loop {
             for spec in certificates.acme_specs() {
-                if shutdown.or(self.visit(certificates, &spec)).await.is_none() {
+                if shutdown.or(Box::pin(self.visit(certificates, &spec))).await.is_none() {
                     return;
                 }
             }

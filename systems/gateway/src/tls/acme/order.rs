@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long the authority may take to look at all hosts, and to sign.
-const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
+const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_mins(2));
 
 impl Acme {
     /// Gets a chain and its key, in PEM.
