@@ -14,7 +14,6 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use kernel::Clock;
 use shortener::{Answer, MAX_FORM_BYTES, Redirector, Shortener, Visit};
 use telemetry::{Golden, RouteHandle};
@@ -146,7 +145,7 @@ where
 
 impl FrontWorker {
     /// What an authority is told that looks whether a host is ours (RFC 8555 §8.3). What nobody waits for goes the way of other requests.
-    async fn challenge(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+    async fn challenge<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/")?;
         if request.method() != Method::GET || !self.certificates.expects_http_challenges() {
             return None;
@@ -181,7 +180,14 @@ impl PublicWorker for FrontWorker {
         answer
     }
 
-    async fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> Response<Body> {
+    fn is_proxying(&self) -> bool {
+        !self.gateway.is_default()
+    }
+
+    async fn call<B>(&self, request: Request<B>, peer: &gateway::Peer) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static,
+    {
         if let Some(answer) = self.challenge(&request).await {
             return answer;
         }

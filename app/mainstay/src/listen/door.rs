@@ -52,6 +52,13 @@ impl Door {
         }
     }
 
+    /// Without TLS and without load balancers before it.
+    #[cfg(test)]
+    pub(super) fn plain(clock: &Clock) -> Self {
+        let certificates = Certificates::new(clock, None).unwrap();
+        Self { certificates, default: None, is_tls: false, balancers: [].into() }
+    }
+
     /// Whether the first address speaks TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.is_tls

@@ -5,7 +5,12 @@
 //! waits for nothing but its sockets; only a link that is not in memory is read from SQLite in place, which takes microseconds and
 //! measured several times faster than handing it to another thread.
 //!
-//! Plain requests of HTTP/1.1 are served in the [`lane`](super::lane); hyper serves HTTP/2 and everything else.
+//! ```text
+//! connection ─▶ lane (redirects from memory) ─▶ wire::Server (plain requests of HTTP/1.1) ─▶ hyper (bodies, upgrades, HTTP/2)
+//! ```
+//!
+//! Each hands the connection on, with what it read, at the first request that is not its own. `wire::Server` comes in only where the
+//! gateway has routes.
 
 use std::{
     cell::Cell,
@@ -26,7 +31,7 @@ use gateway::{
     tls::{Session, client_certificate},
 };
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{
@@ -46,7 +51,7 @@ pub(crate) use super::door::Door;
 use super::{
     client::Proxies,
     door::Opening,
-    lane::{self, Lane, Peer},
+    lane::{self, Lane, Peer, Rewind},
 };
 use crate::config::PublicConfig;
 use shortener::{Answer, Visit};
@@ -74,8 +79,13 @@ pub(crate) trait PublicWorker: 'static {
     /// Answers what memory did not know.
     fn ask(&self, visit: &Visit<'_>, started: Duration) -> impl Future<Output = Answer>;
 
+    /// Whether requests that the lane does not answer are mostly plain ones.
+    fn is_proxying(&self) -> bool;
+
     /// Answers any request of a peer.
-    fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> impl Future<Output = Response<Self::Body>>;
+    fn call<B>(&self, request: Request<B>, peer: &gateway::Peer) -> impl Future<Output = Response<Self::Body>>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin + 'static;
 
     /// Ends at shutdown what outlives its request, within a bound.
     fn drain(&self) -> impl Future<Output = ()>;
@@ -106,8 +116,9 @@ pub(crate) fn serve<S: PublicService>(
         };
         // The supervised task only watches the thread; its panic becomes the task's panic, so that it is counted and restarted.
         tasks.supervise("public-worker", OnPanic::Restart(Backoff::STANDARD), move |shutdown| {
-            let sockets =
-                listener.try_clone().and_then(|l| Ok((l, secure.as_ref().map(std::net::TcpListener::try_clone).transpose()?)));
+            let sockets = listener
+                .try_clone()
+                .and_then(|l| Ok((l, secure.as_ref().map(std::net::TcpListener::try_clone).transpose()?)));
             let make = make.clone();
             async move {
                 let (done, ended) = oneshot::channel();
@@ -179,6 +190,9 @@ impl<S: PublicWorker> Worker<S> {
         let lane = Rc::new(Lane::new(&self.clock, self.header_timeout));
         let watched = lane.clone();
         tokio::task::spawn_local(async move { watched.watch().await });
+        let server = wire::Server::new(&self.clock, self.header_timeout);
+        let watched = server.clone();
+        tokio::task::spawn_local(async move { watched.watch().await });
         loop {
             while open.count.get() >= self.max_connections && !shutdown.is_triggered() {
                 shutdown.or(open.closed.notified()).await;
@@ -186,11 +200,11 @@ impl<S: PublicWorker> Worker<S> {
             let Some((stream, peer, is_tls)) = shutdown.or(self.next(&plain, secure.as_ref())).await else { break };
             open.count.set(open.count.get() + 1);
             let guard = OpenGuard(open.clone());
-            let (worker, lane, watcher) = (self.clone(), lane.clone(), graceful.watcher());
+            let (worker, lane, server, watcher) = (self.clone(), lane.clone(), server.clone(), graceful.watcher());
             let shutdown = shutdown.clone();
             tokio::task::spawn_local(async move {
                 let _guard = guard;
-                let opening = worker.door.open(stream, peer, is_tls, &worker.clock);
+                let opening = Box::pin(worker.door.open(stream, peer, is_tls, &worker.clock));
                 let Some(Some(opened)) = shutdown.or(opening).await else { return };
                 let connection = Connection {
                     local: opened.local,
@@ -199,6 +213,7 @@ impl<S: PublicWorker> Worker<S> {
                     session: opened.session,
                     worker,
                     lane,
+                    server,
                     watcher,
                 };
                 match opened.stream {
@@ -209,6 +224,7 @@ impl<S: PublicWorker> Worker<S> {
             });
         }
         drop((plain, secure));
+        server.close();
         let answered = async {
             tokio::select! {
                 // Every connection holds a watcher, those in the lane too.
@@ -238,6 +254,7 @@ impl<S> Worker<S> {
 pub(super) struct Connection<S> {
     pub(super) worker: Rc<Worker<S>>,
     pub(super) lane: Rc<Lane>,
+    pub(super) server: Rc<wire::Server>,
     pub(super) peer: Peer,
     /// Our end.
     pub(super) local: SocketAddr,
@@ -253,22 +270,41 @@ impl<S: PublicWorker> Connection<S> {
     {
         match lane::serve(&self.lane, &self.worker.service, &self.peer, stream).await {
             Ok(None) => {}
+            Ok(Some(stream)) if self.worker.service.is_proxying() => self.serve_plain(stream).await,
             Ok(Some(stream)) => self.serve_by_hyper(stream).await,
             Err(e) => tracing::debug!(error = %e, "public connection ended with an error"),
         }
+    }
+
+    async fn serve_plain<I>(self, stream: Rewind<I>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (before, stream) = stream.into_parts();
+        let plain = Plain { worker: &self.worker.service, peer: self.gateway_peer() };
+        match self.server.serve(stream, before, &plain).await {
+            Ok(None) => {}
+            Ok(Some((before, stream))) => self.serve_by_hyper(Rewind::new(before, stream)).await,
+            Err(e) => tracing::debug!(error = %e, "public connection ended with an error"),
+        }
+    }
+
+    fn gateway_peer(&self) -> gateway::Peer {
+        let mut peer = gateway::Peer::new(self.peer.socket(), self.local, self.is_tls, self.peer.is_trusted());
+        let shown = &self.session.client_certificate;
+        let certificate = shown.as_deref().and_then(client_certificate);
+        // One that cannot be read proves nothing, and the rule that asked for it does not count as kept.
+        peer.rule = self.session.rule.filter(|_| shown.is_none() || certificate.is_some());
+        peer.certificate = certificate.map(Arc::new);
+        peer
     }
 
     pub(super) async fn serve_by_hyper<I>(self, stream: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { worker, peer, local, is_tls, session, watcher, .. } = self;
-        let mut peer = gateway::Peer::new(peer.socket(), local, is_tls, peer.is_trusted());
-        let certificate = session.client_certificate.as_deref().and_then(client_certificate);
-        // One that cannot be read proves nothing, and the rule that asked for it does not count as kept.
-        peer.rule = session.rule.filter(|_| session.client_certificate.is_none() || certificate.is_some());
-        peer.certificate = certificate.map(Arc::new);
-        let peer = Rc::new(peer);
+        let peer = Rc::new(self.gateway_peer());
+        let Self { worker, watcher, .. } = self;
         let (clock, header_timeout) = (worker.clock.clone(), worker.header_timeout);
         let asked = Arc::new(AtomicBool::new(false));
         let has_asked = asked.clone();
@@ -288,6 +324,20 @@ impl<S: PublicWorker> Connection<S> {
             },
             () = silent => tracing::debug!("public connection ended: no request came"),
         }
+    }
+}
+
+/// What answers the plain requests of a connection.
+struct Plain<'a, S> {
+    worker: &'a S,
+    peer: gateway::Peer,
+}
+
+impl<S: PublicWorker> wire::Service for Plain<'_, S> {
+    type Body = S::Body;
+
+    async fn call(&self, request: Request<wire::NoBody>) -> Response<S::Body> {
+        self.worker.call(request, &self.peer).await
     }
 }
 

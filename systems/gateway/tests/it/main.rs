@@ -1,8 +1,8 @@
 //! The gateway as a whole.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
-mod proxy;
 mod edges;
+mod proxy;
 mod table;
 mod versions;
 mod world;

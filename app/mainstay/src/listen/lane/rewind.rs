@@ -19,6 +19,11 @@ impl<I> Rewind<I> {
     pub(crate) fn new(before: Vec<u8>, stream: I) -> Self {
         Self { before, stream }
     }
+
+    /// What was read before, and the stream.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, I) {
+        (self.before, self.stream)
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Rewind<I> {

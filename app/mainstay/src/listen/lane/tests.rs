@@ -12,7 +12,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper_util::server::graceful::GracefulShutdown;
 use kernel::{Clock, SimClock, Timestamp};
 use proptest::prelude::*;
@@ -22,7 +21,8 @@ use super::{
     super::public::{Connection, PublicWorker, Worker},
     *,
 };
-use crate::listen::client::Proxies;
+use crate::listen::{client::Proxies, public::Door};
+use gateway::tls::Session;
 
 /// Says in its answer what it understood.
 #[derive(Clone)]
@@ -65,7 +65,14 @@ impl PublicWorker for Echo {
         echo(visit)
     }
 
-    async fn call(&self, request: Request<Incoming>, peer: &gateway::Peer) -> Response<Full<Bytes>> {
+    fn is_proxying(&self) -> bool {
+        false
+    }
+
+    async fn call<B>(&self, request: Request<B>, peer: &gateway::Peer) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<gateway::proxy::BoxError>> + Unpin + 'static,
+    {
         let (parts, body) = request.into_parts();
         // Read whole, so that how the bytes were cut decides nothing.
         let whole = body.collect().await;
@@ -169,7 +176,7 @@ impl Bench {
             lane: Rc::new(Lane::new(&clock, TIMEOUT)),
             worker: Rc::new(Worker {
                 service: Echo,
-                tls: None,
+                door: Door::plain(&clock),
                 max_connections: 10,
                 header_timeout: TIMEOUT,
                 proxies: Proxies::default(),
@@ -184,9 +191,11 @@ impl Bench {
         Connection {
             worker: self.worker.clone(),
             lane: self.lane.clone(),
+            server: wire::Server::new(&self.worker.clock, TIMEOUT),
             peer: Peer::new((Ipv4Addr::LOCALHOST, 4711).into(), &Proxies::default()),
             local: (Ipv4Addr::LOCALHOST, 80).into(),
             is_tls: false,
+            session: Session::default(),
             watcher: self.graceful.watcher(),
         }
     }
