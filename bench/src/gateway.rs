@@ -247,7 +247,7 @@ limits = {{ max_in_flight = 4096, max_idle_per_worker = 512 }}
 
 [[policies]]
 name = "key"
-api_key = {{ header = "x-api-key" }}
+api_key = {{ from = [{{ header = "x-api-key" }}] }}
 
 [[routes]]
 name = "plain"
@@ -258,7 +258,7 @@ forward = {{ to = [{{ upstream = "origin" }}] }}
 name = "guarded"
 match = {{ path = {{ prefix = "/guarded" }} }}
 policies = ["key"]
-rate_limit = {{ domain = "bench", descriptors = [{{ key = "identity" }}] }}
+rate_limit = {{ domain = "bench", descriptors = [{{ key = "{{identity.sub}}" }}] }}
 forward = {{ to = [{{ upstream = "origin" }}] }}
 "#
     )
