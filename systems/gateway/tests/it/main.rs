@@ -1,7 +1,6 @@
 //! The gateway as a whole.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
-mod edges;
 mod proxy;
 mod table;
 mod versions;
