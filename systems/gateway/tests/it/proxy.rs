@@ -462,12 +462,12 @@ fn bodies_are_mapped_and_answers_put_together() {
         );
         for (required, status) in [(false, 200), (true, 502)] {
             let calls = format!(
-                "match = {{ path = {{ pattern = \"/home/{{id}}\" }} }}\naggregate = {{ calls = [\
+                "match = {{ path = {{ pattern = \"/page/{{id}}\" }} }}\naggregate = {{ calls = [\
                  {{ name = \"user\", upstream = \"b\", path = \"/users/{{id}}\" }}, \
                  {{ name = \"news\", upstream = \"c\", path = \"/news\", required = {required} }}] }}"
             );
             bench.reload(&one_route(lists, &calls));
-            let got = bench.get("/home/7").await;
+            let got = bench.get("/page/7").await;
             assert_eq!(got.status.as_u16(), status, "{got:?}");
             if status == 200 {
                 assert_eq!((&got.json()["user"]["id"], &got.json()["news"]), (&json!(7), &Value::Null));

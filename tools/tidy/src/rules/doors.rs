@@ -5,8 +5,10 @@ const DOORS: [&str; 11] =
     ["lib", "config", "error", "model", "ports", "store", "service", "worker", "http", "console", "telemetry"];
 
 /// Protocols of the fields, each of which may be a door of the room that speaks it.
-const PROTOCOLS: [&str; 15] = [
+const PROTOCOLS: [&str; 17] = [
     "proxy",
+    "probe",
+    "dns",
     "l4",
     "tls",
     "grpc",
