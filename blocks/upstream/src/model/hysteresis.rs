@@ -3,6 +3,7 @@
 /// What active checks say of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EndpointHealth)]
 pub enum Health {
     /// It was not checked yet.
     #[default]

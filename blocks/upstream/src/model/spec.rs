@@ -200,6 +200,7 @@ pub struct BalanceSpec {
 /// The rule that chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BalanceAlgorithm)]
 pub enum Algorithm {
     /// One after another; weights are not looked at (other than 0).
     #[default]

@@ -21,6 +21,7 @@ use crate::{
 
 /// What a check last found.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = InstanceCheck)]
 pub(super) struct ToldCheck {
     /// Its id.
     id: String,

@@ -14,6 +14,7 @@ const MAX_OUTPUT: usize = 512;
 /// How well something is. The worst of the checks is what the instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = InstanceHealth)]
 pub enum Health {
     /// Well.
     Passing,
