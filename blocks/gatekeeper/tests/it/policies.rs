@@ -61,7 +61,7 @@ async fn client_certificates() {
     params.not_after = rcgen::date_time_ymd(2027, 1, 1);
     let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
     let shown = ClientCertificate::from_der(&der).unwrap();
-    let fingerprint: String = shown.fingerprint.iter().map(|b| format!("{b:02X}:")).collect();
+    let fingerprint: String = shown.fingerprint.iter().fold(String::new(), |text, b| text + &format!("{b:02X}:"));
     let ask = async |spec: Value, is_shown: bool| {
         let chain = world.chain(json!([{ "name": "mtls", "client_certificate": spec }]));
         let mut knock = get("/");

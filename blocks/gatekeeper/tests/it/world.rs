@@ -339,5 +339,5 @@ pub(crate) async fn admin_key(world: &World, scopes: &str) -> (String, String) {
     let new =
         access::NewKey { name: "test".to_owned(), scopes: identity::Scopes::parse(scopes).unwrap(), expires_at: None };
     let issued = world.access.create_key(&identity::Principal::system(), &new, None).await.unwrap();
-    (issued.key.id.to_string(), issued.text.expose().to_string())
+    (issued.key.id.to_string(), issued.text.expose().clone())
 }
