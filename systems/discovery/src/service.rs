@@ -217,7 +217,9 @@ impl Discovery {
 
     /// Why this node does less than it promises; `None` when it does not.
     pub fn trouble(&self) -> Option<String> {
-        self.suspended().map(|why| format!("nobody is declared dead for want of signs of life: {why}"))
+        // Without an instance there is nobody to declare dead.
+        let why = self.suspended().filter(|_| self.0.book.counts().instances > 0);
+        why.map(|why| format!("nobody is declared dead for want of signs of life: {why}"))
     }
 
     /// Brings the gauges up to date.

@@ -302,7 +302,10 @@ pub(super) async fn version(
 #[utoipa::path(
     get, path = "/v1/gateway/config/diff", operation_id = "diff_gateway_config", tag = "gateway",
     params(DiffQuery),
-    responses((status = 200, description = "What came, went and changed, by name.", body = Changes))
+    responses(
+        (status = 200, description = "What came, went and changed, by name.", body = Changes),
+        (status = 404, description = "There is no such version."),
+    )
 )]
 pub(super) async fn diff(
     caller: Caller,
