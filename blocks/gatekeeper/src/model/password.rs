@@ -66,8 +66,8 @@ impl PasswordHash {
     }
 }
 
-/// The text that is kept of a password, Argon2id in PHC form under a salt of its own; for `mainstay gateway hash-password`. `None` for a
-/// password that is empty or longer than 256 bytes.
+/// The text that is kept of a password, Argon2id in PHC form under a salt of its own. `None` for a password that is
+/// empty or longer than 256 bytes.
 pub fn hash_password(password: &str, rng: &Rng) -> Option<String> {
     if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
         return None;

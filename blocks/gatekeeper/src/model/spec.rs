@@ -167,7 +167,7 @@ pub struct BasicSpec {
 pub struct UserSpec {
     /// Without `:`.
     pub name: String,
-    /// As `mainstay gateway hash-password` gives it: Argon2id in PHC form. bcrypt (`$2y$`, as `htpasswd -B` writes it) is taken too.
+    /// bcrypt (`$2y$`, as `htpasswd -B` writes it), or Argon2id in PHC form.
     pub hash: String,
 }
 

@@ -12,8 +12,8 @@ use super::{
     action::{FallbackSpec, ForwardSpec, RespondSpec},
     check::toml_path,
     compiled::{
-        Action, Call, Canary, Fallback, Files, Forward, HedgeRules, MessageRules, Mirror, RateLimit, Redirect, Respond,
-        RetryRules, Rewrite, RewritePath, Route, Split, Sticky, Timeouts,
+        Action, Call, Canary, Fallback, Files, Forward, MessageRules, Mirror, RateLimit, Redirect, Respond, RetryRules,
+        Rewrite, RewritePath, Route, Split, Sticky, Timeouts,
     },
     json::JsonRules,
     matching::{Matcher, regex},
@@ -111,10 +111,6 @@ fn route(spec: &RouteSpec, parts: &Parts<'_>) -> Result<Route, Fault> {
         max_body: spec.limits.max_body.map(Size::bytes),
         max_request_headers: spec.limits.max_request_headers.map_or(MAX_REQUEST_HEADERS, Size::bytes),
         compress: spec.compress,
-        hedge: spec.hedge.as_ref().map(|hedge| HedgeRules {
-            after: hedge.after.map(|Span(after)| after),
-            budget_percent: hedge.budget_percent.unwrap_or(5),
-        }),
         stats: before.map_or_else(|| Arc::new(RouteStats::default()), |before| before.stats.clone()),
         spec: spec.clone(),
     })

@@ -53,8 +53,6 @@ pub struct Route {
     pub max_request_headers: u64,
     /// Whether answers are compressed.
     pub compress: bool,
-    /// A second try.
-    pub hedge: Option<HedgeRules>,
     /// What it has done; the same for a route of the same name after a reload.
     pub stats: Arc<RouteStats>,
 }
@@ -303,13 +301,4 @@ pub struct RetryRules {
     pub budget: resilience::RetryBudget,
     /// Waits.
     pub backoff: kernel::Backoff,
-}
-
-/// A second try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HedgeRules {
-    /// After so long; `None`: as late as 95 of 100 tries are done.
-    pub after: Option<Duration>,
-    /// At most so many in a hundred.
-    pub budget_percent: u32,
 }

@@ -258,9 +258,6 @@ impl Route {
         if let Some(retry) = &self.retry {
             add("retry", format!("up to {} more tries of what is safe to repeat", retry.attempts));
         }
-        if self.hedge.is_some() {
-            add("hedge", "a second try while the first is slow".to_owned());
-        }
         if !self.response.is_empty() {
             add("response", "headers or body change on the way to the client".to_owned());
         }

@@ -92,10 +92,6 @@ pub struct RouteSpec {
     /// Whether answers are compressed for clients that take it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compress: bool,
-    /// A second try while the first is slow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub hedge: Option<HedgeSpec>,
 }
 
 /// Which requests; everything given has to hold.
@@ -392,21 +388,6 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     pub max_request_headers: Option<Size>,
-}
-
-/// A second try at another endpoint while the first is slow; only of requests that are safe to repeat.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = RouteHedge)]
-pub struct HedgeSpec {
-    /// After so long; left out: after the 95th percentile of what tries took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, nullable = false)]
-    pub after: Option<Span>,
-    /// At most so many second tries in a hundred requests; left out: 5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub budget_percent: Option<u32>,
 }
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {

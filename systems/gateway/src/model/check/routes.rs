@@ -75,12 +75,6 @@ pub(super) fn route(check: &mut Check<'_>, route: &RouteSpec, at: &str) {
         time(check, &format!("{at}/retry/backoff"), retry.backoff);
         time(check, &format!("{at}/retry/max_backoff"), retry.max_backoff);
     }
-    if let Some(hedge) = &route.hedge {
-        time(check, &format!("{at}/hedge/after"), hedge.after);
-        if hedge.budget_percent.is_some_and(|p| !(1..=100).contains(&p)) {
-            check.error(format!("{at}/hedge/budget_percent"), "must be 1 to 100");
-        }
-    }
     let headers = route.limits.max_request_headers.map_or(1, Size::bytes);
     if !(1..=1 << 20).contains(&headers) {
         check.error(format!("{at}/limits/max_request_headers"), "must be 1 byte to 1 MiB");
