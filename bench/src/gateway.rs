@@ -247,7 +247,7 @@ limits = {{ max_in_flight = 4096, max_idle_per_worker = 512 }}
 
 [[policies]]
 name = "key"
-api_key = {{ from = [{{ header = "x-api-key" }}] }}
+api_key = {{ project = "default", from = [{{ header = "x-api-key" }}] }}
 
 [[routes]]
 name = "plain"
